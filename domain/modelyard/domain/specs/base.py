@@ -1,0 +1,69 @@
+"""What all specs share: strictness, and fields that name other things on the platform."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class SpecModel(BaseModel):
+    """A piece of a spec. Unknown fields are refused, so that a typo is an error and not a silent default."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
+
+
+class JobSpec(SpecModel):
+    """The spec of one kind of job. Subclasses declare `kind: Literal["…"]`."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Marks a field that names a dataset, model, prompt, … by `name`, `name@version` or id.
+
+    In a pipeline it may also be `${step}` or `${step.output}`: the thing that step made.
+    """
+
+    type: str
+
+
+DatasetRef = Annotated[str, Reference("dataset")]
+ModelRef = Annotated[str, Reference("model")]
+PromptRef = Annotated[str, Reference("prompt")]
+EvaluationRef = Annotated[str, Reference("evaluation")]
+DeploymentRef = Annotated[str, Reference("deployment")]
+
+
+@dataclass(frozen=True)
+class FoundReference:
+    """A reference as the user wrote it: `path` is the dotted place in the spec, e.g. `sources.0.dataset`."""
+
+    path: str
+    type: str
+    value: str
+
+
+def find_references(spec: BaseModel, prefix: str = "") -> Iterator[FoundReference]:
+    """Yield every reference a spec makes, in field order, however deeply nested."""
+    for name, field in type(spec).model_fields.items():
+        value = getattr(spec, name)
+        marks = [mark for mark in field.metadata if isinstance(mark, Reference)] or _marks_in(field.annotation)
+        yield from _references_in(f"{prefix}{name}", value, marks)
+
+
+def _marks_in(annotation: Any) -> list[Reference]:
+    """Marks on the members of `list[DatasetRef]` or `DatasetRef | None`."""
+    found = [mark for mark in getattr(annotation, "__metadata__", ()) if isinstance(mark, Reference)]
+    for inner in getattr(annotation, "__args__", ()):
+        found += _marks_in(inner)
+    return found
+
+
+def _references_in(path: str, value: Any, marks: list[Reference]) -> Iterator[FoundReference]:
+    if isinstance(value, BaseModel):
+        yield from find_references(value, prefix=f"{path}.")
+    elif isinstance(value, list):
+        for position, item in enumerate(value):
+            yield from _references_in(f"{path}.{position}", item, marks)
+    elif isinstance(value, str) and marks:
+        yield FoundReference(path, marks[0].type, value)

@@ -1,0 +1,215 @@
+"""What every recipe sees: a typed spec, inputs as local folders, and a place to write.
+
+A recipe knows no database and no queue. It reads `run.json` in its run folder and writes `events.jsonl`,
+`checkpoints/` and `outputs/` there; the runner carries these to the platform. So a recipe starts by hand too:
+
+    python -m modelyard.workers.training.recipes.sft --spec examples/recipes/sft.yaml --run-dir /tmp/run
+
+where the YAML holds `spec:` and `inputs:` (name -> folder).
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from modelyard.domain.specs import parse_spec
+from modelyard.domain.specs.base import JobSpec
+from modelyard.kit.storage import build_manifest
+
+EXIT_BAD_DATA = 65
+"""EX_DATAERR of sysexits.h: the input is wrong, trying again will not help."""
+EXIT_SAVED = 75
+"""EX_TEMPFAIL of sysexits.h: told to stop, saved, and left."""
+EXIT_NAN = 76
+
+S = TypeVar("S", bound=JobSpec)
+
+
+class BadData(Exception):
+    """The input cannot be used. Say file, line and why."""
+
+
+class NotFinite(Exception):
+    """The loss became NaN or infinite."""
+
+
+class Stopped(Exception):
+    """The runner asked the recipe to stop; everything worth keeping is saved."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """Something the job was given, as a local folder."""
+
+    path: Path
+    type: str = ""
+    id: str = ""
+    name: str = ""
+    version: int = 0
+
+
+@dataclass
+class Run(Generic[S]):
+    """One attempt of a recipe, seen from inside. Only rank 0 writes events; other ranks' calls do nothing."""
+
+    spec: S
+    folder: Path
+    inputs: dict[str, Input]
+    resume_from: Path | None = None
+    rank: int = 0
+    world_size: int = 1
+    device: str = "cpu"
+    options: dict[str, Any] = field(default_factory=dict)
+    """What the runner decided and the spec does not say, e.g. the port a server listens on."""
+
+    def emit(self, type_: str, **data: Any) -> None:
+        """Append one event. A single `write` of one line, so a reader never sees half of it joined to another."""
+        if self.rank != 0:
+            return
+        line = json.dumps({"type": type_, "at": time.time(), **data}, allow_nan=True) + "\n"
+        with (self.folder / "events.jsonl").open("a", encoding="utf-8") as events:
+            events.write(line)
+
+    def progress(self, fraction: float, message: str = "") -> None:
+        """Tell how much is done, 0 to 1."""
+        self.emit("progress", fraction=round(min(max(fraction, 0.0), 1.0), 4), message=message)
+
+    def metrics(self, step: int, **values: float) -> None:
+        """Record metric points of one step, e.g. `loss=2.31, learning_rate=1e-3`."""
+        self.emit("metric", step=step, values=values)
+
+    def figures(self, **values: Any) -> None:
+        """Record the headline figures of the job, those a closing table shows."""
+        self.emit("figures", values=values)
+
+    def ready(self, url: str) -> None:
+        """A service answers at `url` from now on."""
+        self.emit("ready", url=url)
+
+    def output_folder(self, name: str) -> Path:
+        """An empty folder to build the output `name` in."""
+        folder = self.folder / "outputs" / name
+        if self.rank == 0:
+            shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def output(self, name: str, type_: str, **metadata: Any) -> None:
+        """Hand over a finished output folder: the runner stores it and records a row of `type_` when the job succeeds."""
+        self.emit("output", name=name, output_type=type_, path=f"outputs/{name}", metadata=metadata)
+
+    @contextmanager
+    def checkpoint(self, step: int, **metrics: float) -> Iterator[Path]:
+        """Write a checkpoint into the folder yielded; it becomes visible only when complete (temporary name, manifest, rename).
+
+        All ranks enter and leave together; they must have finished writing before rank 0 leaves
+        (put a barrier at the end of the block).
+        """
+        partial = self.folder / "checkpoints" / f".partial-{step:08d}"
+        final = self.folder / "checkpoints" / f"step-{step:08d}"
+        if self.rank == 0:
+            shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True, exist_ok=True)
+        yield partial
+        if self.rank == 0:
+            build_manifest(partial)
+            shutil.rmtree(final, ignore_errors=True)
+            partial.rename(final)
+            self.emit("checkpoint", step=step, path=f"checkpoints/{final.name}", metrics=metrics)
+
+    def stop_requested(self) -> str | None:
+        """The runner's wish: None to go on, or why to save and leave (`cancelled`, `paused`, `drained`, …).
+
+        Ranks may read it at different moments: decide on rank 0 and broadcast.
+        """
+        try:
+            return (self.folder / "control").read_text(encoding="utf-8").strip() or None
+        except FileNotFoundError:
+            return None
+
+
+
+
+def run_recipe(main: Callable[[Run[S]], None]) -> None:
+    """Start a recipe from the command line and turn how it ends into an exit code the runner understands."""
+    run = _open_run()
+    try:
+        main(run)
+    except Stopped:
+        sys.exit(EXIT_SAVED)
+    except BadData as error:
+        _fail(run, "bad_data", str(error), EXIT_BAD_DATA)
+    except NotFinite as error:
+        _fail(run, "nan", str(error), EXIT_NAN)
+    except Exception as error:
+        traceback.print_exc()
+        _fail(run, _reason_of(error), f"{type(error).__name__}: {error}", 1)
+
+
+def _fail(run: Run[Any], reason: str, message: str, exit_code: int) -> None:
+    # Any rank may be the first to fail, so this goes around `emit`.
+    line = json.dumps({"type": "error", "at": time.time(), "reason": reason, "message": message, "rank": run.rank}) + "\n"
+    with (run.folder / "events.jsonl").open("a", encoding="utf-8") as events:
+        events.write(line)
+    print(f"{reason}: {message}", file=sys.stderr, flush=True)  # noqa: T201 - the log is the recipe's standard error
+    sys.stdout.flush()
+    # A hung collective in another thread must not keep a failed rank alive.
+    os._exit(exit_code)
+
+
+def _reason_of(error: Exception) -> str:
+    if type(error).__name__ in {"OutOfMemoryError", "AcceleratorOutOfMemoryError"}:
+        return "oom_gpu"
+    if isinstance(error, MemoryError):
+        return "oom_host"
+    if isinstance(error, OSError) and error.errno == 28:
+        return "disk_full"
+    if "NCCL" in str(error):
+        return "nccl"
+    return "user_code"
+
+
+def _open_run() -> Run[Any]:
+    parser = argparse.ArgumentParser(description="Run one Modelyard recipe.")
+    parser.add_argument("--run-dir", type=Path, required=True, help="folder for events, checkpoints and outputs")
+    parser.add_argument("--spec", type=Path, help="YAML with `spec:` and `inputs:` (name -> folder), to start by hand")
+    arguments = parser.parse_args()
+    folder: Path = arguments.run_dir.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    document = _document_from_yaml(arguments.spec) if arguments.spec else json.loads((folder / "run.json").read_text())
+    try:
+        spec = parse_spec(document["spec"])
+    except ValidationError as error:
+        sys.exit(f"{arguments.spec or folder / 'run.json'}: {error}")
+    inputs = {name: Input(**{**value, "path": Path(value["path"])}) for name, value in document.get("inputs", {}).items()}
+    resume = document.get("resume_from")
+    return Run(
+        spec=spec,
+        folder=folder,
+        inputs=inputs,
+        resume_from=Path(resume) if resume else None,
+        rank=int(os.environ.get("RANK", "0")),
+        world_size=int(os.environ.get("WORLD_SIZE", "1")),
+        device=os.environ.get("MODELYARD_DEVICE", "cpu"),
+        options=document.get("options", {}),
+    )
+
+
+def _document_from_yaml(path: Path) -> dict[str, Any]:
+    document: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    inputs = {name: {"path": str(folder)} for name, folder in document.get("inputs", {}).items()}
+    return {**document, "inputs": inputs}
+
+
