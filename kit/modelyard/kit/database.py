@@ -1,0 +1,90 @@
+"""The database: one engine for SQLite and PostgreSQL, sessions for reading and for writing, the database's own clock.
+
+Times are stored as seconds since the epoch (UTC) in double precision, so that leases compare the same on both databases.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Double, Engine, create_engine, event, select
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+from sqlmodel import Session
+
+_READ_ONLY = "modelyard_read_only"
+
+
+class database_now(FunctionElement[float]):  # noqa: N801 - reads as the SQL function it is
+    """The database's clock in seconds since the epoch; the only clock leases are judged by."""
+
+    type = Double()
+    inherit_cache = True
+    name = "database_now"
+
+
+@compiles(database_now, "sqlite")
+def _sqlite_now(element: Any, compiler: Any, **options: Any) -> str:
+    # unixepoch('subsec') needs SQLite 3.42; Debian 12 has 3.40.
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(database_now, "postgresql")
+def _postgresql_now(element: Any, compiler: Any, **options: Any) -> str:
+    # clock_timestamp, not now(): now() stands still within a transaction.
+    return "extract(epoch from clock_timestamp())::double precision"
+
+
+class Database:
+    """Hands out sessions. One per process; safe to share between threads."""
+
+    def __init__(self, url: str) -> None:
+        self.engine = _make_engine(url)
+        self._reader = self.engine.execution_options(**{_READ_ONLY: True})
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """One transaction that may write: committed at the end of the block, rolled back if it raises."""
+        with Session(self.engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """One transaction that only reads; on SQLite it does not wait for writers."""
+        with Session(self._reader, expire_on_commit=False, autoflush=False) as session:
+            yield session
+
+    def now(self) -> float:
+        """The database's clock."""
+        with self.read() as session:
+            return float(session.execute(select(database_now())).scalar_one())
+
+    def dispose(self) -> None:
+        """Close pooled connections."""
+        self.engine.dispose()
+
+
+def _make_engine(url: str) -> Engine:
+    if make_url(url).get_backend_name() != "sqlite":
+        return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20)
+    file = make_url(url).database
+    if file:
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False}, pool_size=10, max_overflow=20)
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, record: Any) -> None:
+    connection.isolation_level = None  # we send BEGIN ourselves, see below
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=30000", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A deferred transaction that reads and then writes fails or loses updates under concurrency; IMMEDIATE queues up instead.
+    read_only = connection.get_execution_options().get(_READ_ONLY, False)
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
