@@ -1,0 +1,1 @@
+"""The data stage: prepare datasets and bring models in from outside."""

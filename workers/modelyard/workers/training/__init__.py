@@ -1,0 +1,1 @@
+"""The training stage: pre-train from scratch and fine-tune, both under DeepSpeed."""
