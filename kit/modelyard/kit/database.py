@@ -17,7 +17,7 @@ from sqlmodel import Session
 _READ_ONLY = "modelyard_read_only"
 
 
-class database_now(FunctionElement[float]):  # noqa: N801 - reads as the SQL function it is
+class database_now(FunctionElement[float]):
     """The database's clock in seconds since the epoch; the only clock leases are judged by."""
 
     type = Double()
@@ -35,6 +35,11 @@ def _sqlite_now(element: Any, compiler: Any, **options: Any) -> str:
 def _postgresql_now(element: Any, compiler: Any, **options: Any) -> str:
     # clock_timestamp, not now(): now() stands still within a transaction.
     return "extract(epoch from clock_timestamp())::double precision"
+
+
+def read_clock(session: Session) -> float:
+    """The database's clock, read within a session."""
+    return float(session.execute(select(database_now())).scalar_one())
 
 
 class Database:
@@ -59,7 +64,7 @@ class Database:
     def now(self) -> float:
         """The database's clock."""
         with self.read() as session:
-            return float(session.execute(select(database_now())).scalar_one())
+            return read_clock(session)
 
     def dispose(self) -> None:
         """Close pooled connections."""

@@ -8,7 +8,7 @@ import structlog
 
 def set_up_logs(level: str = "INFO") -> None:
     """Send structlog's events and the libraries' log records to standard error in one format."""
-    shared = [
+    shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -1,0 +1,1 @@
+"""Jobs: what users submit, their attempts, events, metric points, log lines and checkpoints."""

@@ -1,0 +1,124 @@
+"""May a job run now? Its references must resolve, the steps it depends on must be done, and its kind may ask for more."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from modelyard.domain.deployments.repository import count_interactions, find_deployment
+from modelyard.domain.errors import UnknownReference
+from modelyard.domain.jobs.lifecycle import JobState, Outcome
+from modelyard.domain.jobs.tables import Job
+from modelyard.domain.pipelines.references import StepReference, parse_step_reference
+from modelyard.domain.registry.repository import find, list_names
+from modelyard.domain.registry.tables import Evaluation
+from modelyard.domain.specs import KINDS, find_references, parse_spec
+from modelyard.domain.specs.base import FoundReference, JobSpec
+from modelyard.domain.specs.deployment import DeploySpec
+from modelyard.domain.specs.monitoring import MonitorSpec
+from sqlmodel import Session
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a job is `queued` now, stays `held`, or can never run and is `failed`; with the reason."""
+
+    state: JobState
+    reason: str | None = None
+    message: str | None = None
+
+
+ADMITTED = Verdict(JobState.QUEUED)
+
+
+def check_dependencies(depends_on: list[str], steps: Mapping[str, Job]) -> Verdict:
+    """Judge by the states of the steps a job depends on. Pure."""
+    for name in depends_on:
+        step = steps[name]
+        if JobState(step.state).is_finished() and step.state != JobState.SUCCEEDED:
+            message = f"Step {name} ({step.id}) is {step.state}: {step.message or step.reason or 'no reason given'}"
+            return Verdict(JobState.FAILED, str(Outcome.DEPENDENCY_FAILED), message)
+    waiting = [f"{name} ({steps[name].id}, {steps[name].state})" for name in depends_on if not is_done(steps[name])]
+    if waiting:
+        return Verdict(JobState.HELD, "dependency", f"Waits for {', '.join(waiting)}")
+    return ADMITTED
+
+
+def is_done(job: Job) -> bool:
+    """Whether dependents may start: it succeeded, or it is a service that answers."""
+    return job.state == JobState.SUCCEEDED or (KINDS[job.kind].is_service and job.ready_at is not None)
+
+
+def resolve_inputs(session: Session, project_id: str, spec: JobSpec, steps: Mapping[str, Job]) -> dict[str, dict[str, Any]]:
+    """Pin every reference of a spec: place -> `{"type", "id", "name", "version"}`. Raises `UnknownReference`."""
+    return {found.path: _pin(session, project_id, found, steps) for found in find_references(spec)}
+
+
+def _pin(session: Session, project_id: str, found: FoundReference, steps: Mapping[str, Job]) -> dict[str, Any]:
+    step = parse_step_reference(found.value)
+    reference = _output_of(step, steps, found) if step else found.value
+    if found.type == "deployment":
+        deployment = find_deployment(session, project_id, reference)
+        if deployment is not None:
+            return {"type": "deployment", "id": deployment.id, "name": deployment.name, "version": None}
+    else:
+        row = find(session, project_id, found.type, reference)
+        if row is not None:
+            return {"type": found.type, "id": row.id, "name": row.name, "version": row.version}
+    raise UnknownReference(_say_unknown(session, project_id, found), field=f"spec.{found.path}", value=found.value)
+
+
+def _say_unknown(session: Session, project_id: str, found: FoundReference) -> str:
+    names = [] if found.type == "deployment" else list_names(session, project_id, found.type)
+    hint = f"There are: {', '.join(names)}" if names else f"GET /v1/{found.type}s lists what there is"
+    return f"spec.{found.path} names the {found.type} {found.value!r}, which does not exist. {hint}"
+
+
+def _output_of(step: StepReference, steps: Mapping[str, Job], found: FoundReference) -> str:
+    job = steps[step.name]
+    name = step.output or next(iter(KINDS[job.kind].outputs))
+    output = job.outputs.get(name)
+    if output is None:
+        raise UnknownReference(
+            f"spec.{found.path}: step {step.name} ({job.id}) made no output {name!r}", field=f"spec.{found.path}"
+        )
+    return str(output["id"])
+
+
+def check_kind(session: Session, spec: JobSpec, inputs: Mapping[str, Mapping[str, Any]]) -> Verdict:
+    """What a kind asks for beyond its inputs being there."""
+    if isinstance(spec, DeploySpec) and "gate" in inputs:
+        evaluation = session.get(Evaluation, inputs["gate"]["id"])
+        assert evaluation is not None
+        return check_gate(evaluation.id, evaluation.details, inputs["model"]["id"])
+    if isinstance(spec, MonitorSpec):
+        return check_traffic(spec, count_interactions(session, inputs["deployment"]["id"]))
+    return ADMITTED
+
+
+def check_gate(evaluation_id: str, details: Mapping[str, Any], model_id: str) -> Verdict:
+    """A gate lets pass only the model it judged, and only if it passed. Pure."""
+    if details.get("candidate_id") != model_id:
+        message = f"Evaluation {evaluation_id} judged {details.get('candidate_id')}, not the model to deploy ({model_id})"
+        return Verdict(JobState.FAILED, str(Outcome.DEPENDENCY_FAILED), message)
+    if not details.get("gate_passed"):
+        message = f"The gate of evaluation {evaluation_id} did not pass: {details.get('gate')}"
+        return Verdict(JobState.FAILED, str(Outcome.DEPENDENCY_FAILED), message)
+    return ADMITTED
+
+
+def check_traffic(spec: MonitorSpec, answered: int) -> Verdict:
+    """A monitor waits for enough requests to say something. Pure."""
+    if answered >= spec.min_interactions:
+        return ADMITTED
+    message = f"Waits for {spec.min_interactions} answered requests of deployment {spec.deployment}; {answered} so far"
+    return Verdict(JobState.HELD, "traffic", message)
+
+
+def admit(session: Session, job: Job, steps: Mapping[str, Job]) -> tuple[Verdict, dict[str, dict[str, Any]]]:
+    """Judge a held job; with the inputs to pin when it is admitted. Raises `UnknownReference`."""
+    verdict = check_dependencies(job.depends_on, steps)
+    if verdict != ADMITTED:
+        return verdict, {}
+    spec = parse_spec(job.spec)
+    inputs = resolve_inputs(session, job.project_id, spec, steps)
+    return check_kind(session, spec, inputs), inputs

@@ -1,0 +1,147 @@
+"""Who owns a job: claim, renew, finish. Each is one compare-and-set on the attempt number, judged by the database's clock."""
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+from modelyard.domain.jobs.lifecycle import ACTIVE, JobState, Outcome, StaleAttempt, check_move
+from modelyard.domain.jobs.retry import decide_next
+from modelyard.domain.jobs.tables import Attempt, Job, JobEvent
+from modelyard.kit.database import database_now, read_clock
+from modelyard.kit.identifiers import new_id
+from sqlalchemy import CursorResult, update
+from sqlmodel import Session, col, select
+
+
+def change(session: Session, job: Job, state: JobState, event: dict[str, Any] | None = None, **values: Any) -> None:
+    """Move a job to a state by compare-and-set on its present state and attempt, with an event in the same transaction.
+
+    Raises `IllegalMove` if the table forbids it, `StaleAttempt` if somebody else moved the job first.
+    """
+    check_move(job.id, job.state, state)
+    where = (col(Job.id) == job.id, col(Job.state) == job.state, col(Job.attempt) == job.attempt)
+    if _update_one(session, where, state=str(state), **values) == 0:
+        raise StaleAttempt(job.id, job.attempt)
+    session.expire(job)
+    session.refresh(job)
+    data = {"state": str(state), **(event or {})}
+    add_event(session, job.id, job.attempt, "state", data)
+
+
+def add_event(session: Session, job_id: str, attempt: int, type_: str, data: dict[str, Any]) -> None:
+    """Write an event. Callers have updated the job's row before, so ids of one job appear in order of commit."""
+    now = read_clock(session)
+    session.add(JobEvent(job_id=job_id, attempt=attempt, type=type_, data=data, created_at=now))
+    session.flush()
+
+
+def claim(session: Session, queue: str, worker_id: str, slots: list[str], lease_seconds: float) -> Job | None:
+    """Take the best waiting job of a queue and open its next attempt; None if nothing waits there."""
+    for _ in range(10):
+        job = session.exec(_best_waiting(queue)).first()
+        if job is None:
+            return None
+        number = job.attempt + 1
+        try:
+            _start(session, job, number, worker_id, lease_seconds)
+        except StaleAttempt:
+            session.expire_all()
+            continue
+        now = read_clock(session)
+        attempt = Attempt(id=new_id("att"), job_id=job.id, seq=number, worker_id=worker_id, slots=slots, started_at=now)
+        session.add(attempt)
+        session.flush()
+        claimed: Job = job
+        return claimed
+    return None
+
+
+def _start(session: Session, job: Job, number: int, worker_id: str, lease_seconds: float) -> None:
+    change(
+        session,
+        job,
+        JobState.RUNNING,
+        {"attempt": number, "worker": worker_id},
+        attempt=number,
+        worker_id=worker_id,
+        reason=None,
+        message=None,
+        started_at=database_now(),
+        lease_expires_at=database_now() + lease_seconds,
+    )
+
+
+def _best_waiting(queue: str) -> Any:
+    return (
+        select(Job)
+        .where(Job.queue == queue, Job.state == JobState.QUEUED, Job.not_before <= database_now())
+        .order_by(col(Job.order_key), col(Job.id))
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """What a runner learns when it renews its lease."""
+
+    stop_requested: str | None
+
+
+def renew(session: Session, job_id: str, attempt: int, lease_seconds: float) -> Renewal:
+    """Prolong a lease. Raises `StaleAttempt` if the job is no longer this attempt's."""
+    where = (col(Job.id) == job_id, col(Job.attempt) == attempt, col(Job.state).in_(ACTIVE))
+    if _update_one(session, where, lease_expires_at=database_now() + lease_seconds) == 0:
+        raise StaleAttempt(job_id, attempt)
+    mine = (col(Attempt.job_id) == job_id, col(Attempt.seq) == attempt)
+    session.execute(update(Attempt).where(*mine).values(heartbeat_at=database_now()))
+    job = session.exec(select(Job).where(Job.id == job_id)).one()
+    return Renewal(job.stop_requested)
+
+
+def own(session: Session, job_id: str, attempt: int, **values: Any) -> Job:
+    """Write to the job's row as its owner, and return it. Raises `StaleAttempt` for anyone else."""
+    where = (col(Job.id) == job_id, col(Job.attempt) == attempt, col(Job.state).in_(ACTIVE))
+    # An update even without values: it takes the row's lock, so one job's events and points are written one after another.
+    if _update_one(session, where, **(values or {"attempt": attempt})) == 0:
+        raise StaleAttempt(job_id, attempt)
+    return session.exec(select(Job).where(Job.id == job_id)).one()
+
+
+def finish(
+    session: Session,
+    job_id: str,
+    attempt: int,
+    outcome: Outcome,
+    message: str | None = None,
+    exit_code: int | None = None,
+    **values: Any,
+) -> Job:
+    """Close an attempt and move its job on, as the retry policy decides. Raises `StaleAttempt` if it is no longer the owner."""
+    job = own(session, job_id, attempt)
+    attempts = session.exec(select(Attempt).where(Attempt.job_id == job_id).order_by(col(Attempt.seq))).all()
+    latest = attempts[-1]
+    latest.outcome, latest.message, latest.exit_code = str(outcome), message, exit_code
+    latest.finished_at = read_clock(session)
+    history = [past.outcome for past in attempts if past.outcome is not None]
+    after = decide_next(outcome, job.stop_requested, history, job.max_attempts)
+    changes: dict[str, Any] = {
+        **values,
+        "lease_expires_at": None,
+        "worker_id": None,
+        "stop_requested": None,
+        "ready_at": job.ready_at if after.state is JobState.SUCCEEDED else None,
+        "reason": None if outcome is Outcome.SUCCEEDED else str(outcome),
+        "message": message,
+        "not_before": database_now() + after.wait_seconds,
+    }
+    if after.state.is_finished():
+        changes["finished_at"] = database_now()
+    if after.state is JobState.SUCCEEDED:
+        changes["progress"] = 1.0
+    change(session, job, after.state, {"outcome": str(outcome), "message": message}, **changes)
+    return job
+
+
+def _update_one(session: Session, where: tuple[Any, ...], **values: Any) -> int:
+    result = cast(CursorResult[Any], session.execute(update(Job).where(*where).values(**values)))
+    return result.rowcount

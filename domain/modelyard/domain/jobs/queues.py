@@ -1,0 +1,53 @@
+"""Queue names: a stage and a shape. `finetune` is one slot; `finetune.2slot`, `finetune.2gpu`, `pretrain.4x8gpu` need more."""
+
+import re
+from dataclasses import dataclass
+
+from modelyard.domain.specs.registry import KINDS, STAGES
+
+ACCELERATORS = ("any", "gpu", "cpu")
+_UNITS = {"any": "slot", "gpu": "gpu", "cpu": "cpu"}
+_NAME = re.compile(r"(?P<stage>[a-z]+)(\.((?P<nodes>\d+)x)?(?P<slots>\d+)(?P<unit>slot|gpu|cpu))?")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a job needs at once: slots of one accelerator on each of some nodes."""
+
+    slots: int = 1
+    accelerator: str = "any"
+    """`gpu`, `cpu`, or `any`: a GPU where the worker has one free, a CPU share elsewhere."""
+    nodes: int = 1
+
+
+def queue_name(stage: str, shape: Shape) -> str:
+    """The queue where jobs of a stage and shape wait."""
+    if shape == Shape():
+        return stage
+    nodes = f"{shape.nodes}x" if shape.nodes > 1 else ""
+    return f"{stage}.{nodes}{shape.slots}{_UNITS[shape.accelerator]}"
+
+
+def parse_queue(name: str) -> tuple[str, Shape]:
+    """The stage and shape a queue name stands for. Raises `ValueError` for any other name."""
+    match = _NAME.fullmatch(name)
+    if match is None or match["stage"] not in STAGES:
+        raise ValueError(f"{name!r} is not a queue of this platform")
+    if match["slots"] is None:
+        return match["stage"], Shape()
+    accelerator = next(key for key, unit in _UNITS.items() if unit == match["unit"])
+    return match["stage"], Shape(int(match["slots"]), accelerator, int(match["nodes"] or 1))
+
+
+def queues_of_worker(stages: list[str], cpu_slots: int, gpus: int) -> list[str]:
+    """Every queue a worker could ever serve, by its stages and slots."""
+    shapes = [Shape(count, "any") for count in range(1, max(cpu_slots, gpus) + 1)]
+    shapes += [Shape(count, "gpu") for count in range(1, gpus + 1)]
+    shapes += [Shape(count, "cpu") for count in range(1, cpu_slots + 1)]
+    return [queue_name(stage, shape) for stage in stages for shape in shapes]
+
+
+def effective_accelerator(stage: str, accelerator: str) -> str:
+    """`any` means CPU for stages that cannot use a GPU, so that they never occupy one."""
+    wants_gpu = any(kind.wants_gpu for kind in KINDS.values() if kind.stage == stage)
+    return "cpu" if accelerator == "any" and not wants_gpu else accelerator

@@ -1,0 +1,106 @@
+"""What a running attempt reports: metric points, log lines, progress, checkpoints; written in batches by its owner only."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from modelyard.domain.jobs.ownership import add_event, own
+from modelyard.domain.jobs.tables import Attempt, Checkpoint, LogChunk, MetricPoint
+from modelyard.kit.identifiers import new_id
+from sqlalchemy import insert, update
+from sqlmodel import Session, col
+
+QUIET_EVENTS = frozenset({"metric", "progress"})
+"""Too frequent for the event list; they have places of their own."""
+
+
+@dataclass
+class Batch:
+    """Everything read since the last write."""
+
+    events: list[dict[str, Any]] = field(default_factory=list)
+    """Lines of `events.jsonl`."""
+    events_offset: int | None = None
+    """Where reading `events.jsonl` ended, in bytes; written with the batch, so that each line counts exactly once."""
+    logs: list[tuple[int, str]] = field(default_factory=list)
+    """(rank, text)."""
+
+    def is_empty(self) -> bool:
+        """Whether there is nothing to write."""
+        return not self.events and not self.logs
+
+
+def record(session: Session, job_id: str, attempt: int, batch: Batch, now: float) -> None:
+    """Write a batch in one transaction. Raises `StaleAttempt` if the attempt no longer owns the job."""
+    job = own(session, job_id, attempt, **_newest_progress(batch.events))
+    figures = {key: value for event in batch.events if event["type"] == "figures" for key, value in event["values"].items()}
+    if figures:
+        own(session, job_id, attempt, figures={**job.figures, **figures})
+    for event in batch.events:
+        if event["type"] not in QUIET_EVENTS:
+            add_event(session, job_id, attempt, event["type"], _without(event, "type", "at"))
+    points = [point for event in batch.events if event["type"] == "metric" for point in _points(job_id, attempt, event)]
+    if points:
+        session.execute(insert(MetricPoint), points)
+    if batch.logs:
+        chunks = [
+            {"job_id": job_id, "attempt": attempt, "rank": rank, "text": text.replace("\0", ""), "at": now}
+            for rank, text in batch.logs
+        ]
+        session.execute(insert(LogChunk), chunks)
+    if batch.events_offset is not None:
+        mine = (col(Attempt.job_id) == job_id, col(Attempt.seq) == attempt)
+        session.execute(update(Attempt).where(*mine).values(events_offset=batch.events_offset))
+
+
+def add_checkpoint(
+    session: Session,
+    job_id: str,
+    attempt: int,
+    step: int,
+    key: str,
+    manifest: dict[str, Any],
+    metrics: dict[str, Any],
+    now: float,
+) -> None:
+    """Record a stored checkpoint. Raises `StaleAttempt` if the attempt no longer owns the job."""
+    own(session, job_id, attempt)
+    session.add(
+        Checkpoint(
+            id=new_id("ckpt"),
+            job_id=job_id,
+            attempt=attempt,
+            step=step,
+            artifact_key=key,
+            sha256=manifest["sha256"],
+            bytes=manifest["bytes"],
+            metrics=metrics,
+            created_at=now,
+        )
+    )
+    session.flush()
+
+
+def _newest_progress(events: list[dict[str, Any]]) -> dict[str, Any]:
+    for event in reversed(events):
+        if event["type"] == "progress":
+            return {"progress": event["fraction"], "progress_message": event["message"]}
+    return {}
+
+
+def _points(job_id: str, attempt: int, event: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {
+            "job_id": job_id,
+            "attempt": attempt,
+            "name": name,
+            "step": event["step"],
+            "value": value if isinstance(value, int | float) and math.isfinite(value) else None,
+            "at": event["at"],
+        }
+        for name, value in event["values"].items()
+    ]
+
+
+def _without(event: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in event.items() if key not in keys}

@@ -1,0 +1,130 @@
+"""Every query about jobs that is not about owning one."""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from modelyard.domain.errors import NotFound
+from modelyard.domain.jobs.lifecycle import ACTIVE, JobState
+from modelyard.domain.jobs.tables import Attempt, Checkpoint, Job, JobEvent, LogChunk, MetricPoint
+from modelyard.kit.database import database_now
+from sqlalchemy import func
+from sqlmodel import Session, SQLModel, col, select
+
+Row = TypeVar("Row", bound=SQLModel)
+
+
+def get_job_or_raise(session: Session, project_id: str, job_id: str) -> Job:
+    """A job of a project. Raises `NotFound`."""
+    job = session.get(Job, job_id)
+    if job is None or job.project_id != project_id:
+        raise NotFound(f"There is no job {job_id} in this project; GET /v1/jobs lists them", field="job_id", value=job_id)
+    return job
+
+
+def list_jobs(
+    session: Session,
+    project_id: str,
+    *,
+    states: Sequence[str] = (),
+    kind: str | None = None,
+    pipeline_id: str | None = None,
+    after: str | None = None,
+    limit: int = 20,
+) -> Sequence[Job]:
+    """Newest first; `after` is the id of the last job of the page before."""
+    query = select(Job).where(Job.project_id == project_id).order_by(col(Job.id).desc()).limit(limit)
+    if states:
+        query = query.where(col(Job.state).in_(states))
+    if kind:
+        query = query.where(Job.kind == kind)
+    if pipeline_id:
+        query = query.where(Job.pipeline_id == pipeline_id)
+    if after:
+        query = query.where(Job.id < after)
+    return session.exec(query).all()
+
+
+def list_attempts(session: Session, job_id: str) -> Sequence[Attempt]:
+    """Oldest first."""
+    return session.exec(select(Attempt).where(Attempt.job_id == job_id).order_by(col(Attempt.seq))).all()
+
+
+def list_checkpoints(session: Session, job_id: str) -> Sequence[Checkpoint]:
+    """Newest first, the one to resume from at the front."""
+    order = (col(Checkpoint.step).desc(), col(Checkpoint.attempt).desc())
+    return session.exec(select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(*order)).all()
+
+
+def list_events(session: Session, job_id: str, after: int = 0, limit: int = 200) -> Sequence[JobEvent]:
+    """In order of id, those after `after`."""
+    events: Sequence[JobEvent] = session.exec(_after(JobEvent, job_id, after, limit)).all()
+    return events
+
+
+def list_logs(session: Session, job_id: str, after: int = 0, limit: int = 500) -> Sequence[LogChunk]:
+    """In order of id, those after `after`."""
+    chunks: Sequence[LogChunk] = session.exec(_after(LogChunk, job_id, after, limit)).all()
+    return chunks
+
+
+def last_log_lines(session: Session, job_id: str, attempt: int, count: int = 20) -> list[str]:
+    """The last lines an attempt wrote, oldest first."""
+    query = select(LogChunk).where(LogChunk.job_id == job_id, LogChunk.attempt == attempt)
+    chunks = session.exec(query.order_by(col(LogChunk.id).desc()).limit(count)).all()
+    lines = [line for chunk in reversed(chunks) for line in chunk.text.splitlines() if line.strip()]
+    return lines[-count:]
+
+
+def list_metrics(
+    session: Session, job_id: str, name: str | None = None, after: int = 0, limit: int = 5000
+) -> Sequence[MetricPoint]:
+    """In order of id, those after `after`."""
+    query = _after(MetricPoint, job_id, after, limit)
+    points: Sequence[MetricPoint] = session.exec(query.where(MetricPoint.name == name) if name else query).all()
+    return points
+
+
+def _after(table: Any, job_id: str, after: int, limit: int) -> Any:
+    return select(table).where(table.job_id == job_id, table.id > after).order_by(table.id).limit(limit)
+
+
+def count_claimable(session: Session) -> dict[str, int]:
+    """Waiting jobs per queue that could be claimed now: what the number of tickets should be."""
+    query = (
+        select(Job.queue, func.count())
+        .where(Job.state == JobState.QUEUED, Job.not_before <= database_now())
+        .group_by(col(Job.queue))
+    )
+    return dict(session.exec(query).all())
+
+
+def count_by_queue(session: Session) -> dict[str, dict[str, int]]:
+    """Queue -> state -> number of jobs that wait or run."""
+    query = select(Job.queue, Job.state, func.count()).where(col(Job.state).in_({JobState.QUEUED, *ACTIVE}))
+    counts: dict[str, dict[str, int]] = {}
+    for queue, state, number in session.exec(query.group_by(col(Job.queue), col(Job.state))).all():
+        counts.setdefault(queue, {})[state] = number
+    return counts
+
+
+def list_with_dead_lease(session: Session, grace_seconds: float) -> Sequence[Job]:
+    """Jobs whose runner renewed nothing for so long that its own deadline has killed it."""
+    query = select(Job).where(col(Job.state).in_(ACTIVE), col(Job.lease_expires_at) + grace_seconds < database_now())
+    return session.exec(query).all()
+
+
+def list_ahead(session: Session, job: Job, limit: int = 5) -> Sequence[Job]:
+    """Waiting jobs of the same queue that go first, best first."""
+    query = (
+        select(Job)
+        .where(Job.queue == job.queue, Job.state == JobState.QUEUED, Job.order_key < job.order_key)
+        .order_by(col(Job.order_key))
+        .limit(limit)
+    )
+    return session.exec(query).all()
+
+
+def list_running_in_stage(session: Session, stage: str, limit: int = 5) -> Sequence[Job]:
+    """Jobs of a stage that hold slots now."""
+    query = select(Job).where(Job.stage == stage, col(Job.state).in_(ACTIVE)).order_by(col(Job.started_at)).limit(limit)
+    return session.exec(query).all()

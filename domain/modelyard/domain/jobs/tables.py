@@ -1,0 +1,151 @@
+"""Tables of jobs and of everything an attempt leaves behind."""
+
+from typing import Any
+
+from modelyard.domain.columns import json_field, text_field, time_field
+from sqlalchemy import Double, Index, UniqueConstraint
+from sqlmodel import Field, SQLModel
+
+
+class Job(SQLModel, table=True):
+    """One piece of lifecycle work. This row is the truth about it."""
+
+    __tablename__ = "job"
+    __table_args__ = (
+        Index("ix_job_claim", "queue", "state", "order_key"),
+        Index("ix_job_project_kind", "project_id", "kind", "id"),
+        Index("ix_job_project_state", "project_id", "state", "id"),
+        Index("ix_job_lease", "state", "lease_expires_at"),
+    )
+
+    id: str = Field(primary_key=True)
+    project_id: str = Field(foreign_key="project.id")
+    name: str
+    kind: str
+    stage: str
+    spec: dict[str, Any] = json_field()
+
+    queue: str
+    slots: int = 1
+    accelerator: str = "any"
+    nodes: int = 1
+    priority: int = 50
+    order_key: float = Field(sa_type=Double)
+    """Smallest first: `submitted_at − priority × PRIORITY_SECONDS`, so that waiting counts like priority."""
+
+    state: str
+    reason: str | None = None
+    """Code from a closed list: why it is held, waits again, or failed."""
+    message: str | None = text_field(default=None)  # type: ignore[arg-type]
+    attempt: int = 0
+    """Number of the newest attempt, and the fencing token of every write about it."""
+    max_attempts: int = 1
+    """How often the job's own failures are tried; failures of the infrastructure do not count."""
+    stop_requested: str | None = None
+    """Why the running attempt should save and leave: `cancelled`, `paused`, `drained`, …"""
+    not_before: float = Field(default=0.0, sa_type=Double)
+    """Not claimed earlier than this, e.g. while a retry backs off."""
+
+    pipeline_id: str | None = Field(default=None, foreign_key="pipeline.id", index=True)
+    step: str | None = None
+    depends_on: list[str] = json_field(list)
+    """Steps of the same pipeline."""
+    inputs: dict[str, Any] = json_field()
+    """Place in the spec -> `{"type", "id"}`, pinned when the job became ready to run."""
+    outputs: dict[str, Any] = json_field()
+    """Output name -> `{"type", "id"}`."""
+    figures: dict[str, Any] = json_field()
+    progress: float = 0.0
+    progress_message: str = ""
+
+    worker_id: str | None = None
+    lease_expires_at: float | None = time_field()
+    submitted_at: float = time_field(nullable=False)
+    started_at: float | None = time_field()
+    ready_at: float | None = time_field()
+    """When a service began to answer."""
+    finished_at: float | None = time_field()
+
+
+class Attempt(SQLModel, table=True):
+    """One try at a job."""
+
+    __tablename__ = "attempt"
+    __table_args__ = (UniqueConstraint("job_id", "seq"),)
+
+    id: str = Field(primary_key=True)
+    job_id: str = Field(foreign_key="job.id", index=True)
+    seq: int
+    worker_id: str
+    slots: list[str] = json_field(list)
+    runner_pid: int | None = None
+    outcome: str | None = None
+    exit_code: int | None = None
+    message: str | None = text_field(default=None)  # type: ignore[arg-type]
+    resumed_from_step: int | None = None
+    events_offset: int = 0
+    """Bytes of `events.jsonl` already in the database."""
+    started_at: float = time_field(nullable=False)
+    heartbeat_at: float | None = time_field()
+    finished_at: float | None = time_field()
+
+
+class JobEvent(SQLModel, table=True):
+    """Something that happened to a job, in order of `id`."""
+
+    __tablename__ = "job_event"
+    __table_args__ = (Index("ix_job_event_job", "job_id", "id"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    job_id: str = Field(foreign_key="job.id")
+    attempt: int
+    type: str
+    data: dict[str, Any] = json_field()
+    created_at: float = time_field(nullable=False)
+
+
+class MetricPoint(SQLModel, table=True):
+    """One value of one metric at one step."""
+
+    __tablename__ = "metric_point"
+    __table_args__ = (Index("ix_metric_point_job", "job_id", "name", "id"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    job_id: str = Field(foreign_key="job.id")
+    attempt: int
+    name: str
+    step: int
+    value: float | None = Field(default=None, sa_type=Double)
+    """None where the recipe reported NaN or infinity."""
+    at: float = time_field(nullable=False)
+
+
+class LogChunk(SQLModel, table=True):
+    """Consecutive log lines of one rank."""
+
+    __tablename__ = "log_chunk"
+    __table_args__ = (Index("ix_log_chunk_job", "job_id", "id"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    job_id: str = Field(foreign_key="job.id")
+    attempt: int
+    rank: int
+    text: str = text_field()
+    at: float = time_field(nullable=False)
+
+
+class Checkpoint(SQLModel, table=True):
+    """A complete, stored checkpoint a later attempt can continue from."""
+
+    __tablename__ = "checkpoint"
+    __table_args__ = (UniqueConstraint("job_id", "attempt", "step"),)
+
+    id: str = Field(primary_key=True)
+    job_id: str = Field(foreign_key="job.id", index=True)
+    attempt: int
+    step: int
+    artifact_key: str
+    sha256: str
+    bytes: int
+    metrics: dict[str, Any] = json_field()
+    created_at: float = time_field(nullable=False)

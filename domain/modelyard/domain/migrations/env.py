@@ -1,0 +1,24 @@
+"""What Alembic runs: connect as the platform connects, and migrate under a lock."""
+
+from alembic import context
+from modelyard.domain.tables import METADATA
+from modelyard.kit.database import Database
+from modelyard.kit.settings import get_settings
+from sqlalchemy import text
+
+MIGRATION_LOCK = 7_305_113
+"""An arbitrary number: PostgreSQL's advisory lock that lets one process migrate at a time."""
+
+
+def run() -> None:
+    """Apply the revisions asked for."""
+    database = Database(context.config.attributes.get("url") or get_settings().database)
+    with database.engine.begin() as connection:  # on SQLite this is BEGIN IMMEDIATE, a lock by itself
+        if connection.dialect.name == "postgresql":
+            connection.execute(text(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"))
+        context.configure(connection=connection, target_metadata=METADATA, render_as_batch=True)
+        context.run_migrations()
+    database.dispose()
+
+
+run()

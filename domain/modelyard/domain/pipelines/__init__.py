@@ -1,0 +1,1 @@
+"""Pipelines: jobs that wait for each other and pass their outputs on."""

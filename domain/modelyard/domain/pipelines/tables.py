@@ -1,0 +1,18 @@
+"""Table of pipelines; their parts are jobs."""
+
+from modelyard.domain.columns import time_field
+from sqlmodel import Field, SQLModel
+
+
+class Pipeline(SQLModel, table=True):
+    """Jobs that belong together. Its state is derived from theirs and kept here for listing."""
+
+    __tablename__ = "pipeline"
+
+    id: str = Field(primary_key=True)
+    project_id: str = Field(foreign_key="project.id", index=True)
+    name: str
+    state: str
+    """`running`, `succeeded`, `failed` or `cancelled`."""
+    created_at: float = time_field(nullable=False)
+    finished_at: float | None = time_field()

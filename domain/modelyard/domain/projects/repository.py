@@ -1,0 +1,89 @@
+"""Every query about projects, keys and remembered requests."""
+
+import hashlib
+import time
+from dataclasses import dataclass
+
+from modelyard.domain.errors import IdempotencyMismatch
+from modelyard.domain.projects.tables import ApiKey, Project, RememberedRequest
+from modelyard.kit.identifiers import new_id, new_secret
+from sqlmodel import Session, select
+
+DEFAULT_PROJECT = "default"
+SCOPES = ("read", "write", "admin")
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks: a key, the project it is bound to, and what it may do."""
+
+    key_id: str
+    project_id: str
+    scopes: frozenset[str]
+
+    def may(self, scope: str) -> bool:
+        """Whether the key carries a scope; `admin` carries all."""
+        return scope in self.scopes or "admin" in self.scopes
+
+
+def get_or_create_project(session: Session, name: str = DEFAULT_PROJECT) -> Project:
+    """The project of a name."""
+    project = session.exec(select(Project).where(Project.name == name)).first()
+    if project is None:
+        project = Project(id=new_id("proj"), name=name, created_at=time.time())
+        session.add(project)
+        session.flush()
+    return project
+
+
+def create_key(
+    session: Session, project_id: str, name: str, scopes: tuple[str, ...] = SCOPES, secret: str | None = None
+) -> tuple[ApiKey, str]:
+    """Make an API key. The secret is returned once and stored only as its hash."""
+    secret = secret or new_secret("my")
+    key = ApiKey(
+        id=new_id("key"),
+        project_id=project_id,
+        name=name,
+        sha256=_hash(secret),
+        hint=secret[:7],
+        scopes=list(scopes),
+        created_at=time.time(),
+    )
+    session.add(key)
+    session.flush()
+    return key, secret
+
+
+def find_caller(session: Session, secret: str) -> Caller | None:
+    """Whose key this is; None if it is unknown or revoked."""
+    query = select(ApiKey).where(ApiKey.sha256 == _hash(secret), ApiKey.revoked_at == None)  # noqa: E711 - SQL IS NULL
+    key = session.exec(query).first()
+    return Caller(key.id, key.project_id, frozenset(key.scopes)) if key else None
+
+
+def remembered_resource(session: Session, project_id: str, key: str, fingerprint: str) -> str | None:
+    """The id this Idempotency-Key made before, if any. Raises `IdempotencyMismatch` for another body."""
+    remembered = session.get(RememberedRequest, (project_id, key))
+    if remembered is None:
+        return None
+    if remembered.fingerprint != fingerprint:
+        raise IdempotencyMismatch(
+            f"Idempotency-Key {key!r} was already used with another request; use a new key for a new request",
+            field="Idempotency-Key",
+            value=key,
+        )
+    return remembered.resource_id
+
+
+def remember(session: Session, project_id: str, key: str, fingerprint: str, resource_id: str) -> None:
+    """Remember what a request made, in the transaction that makes it."""
+    session.add(
+        RememberedRequest(
+            project_id=project_id, key=key, fingerprint=fingerprint, resource_id=resource_id, created_at=time.time()
+        )
+    )
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()

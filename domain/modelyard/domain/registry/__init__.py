@@ -1,0 +1,1 @@
+"""The registry: datasets, models, prompts, evaluations and reports, versioned by content, each knowing its job."""

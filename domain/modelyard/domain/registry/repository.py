@@ -1,0 +1,98 @@
+"""Every query about registered things: find by reference, list, register a new version."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from modelyard.domain.errors import NotFound
+from modelyard.domain.registry.tables import ID_PREFIXES, TABLES, Registered
+from modelyard.kit.identifiers import new_id
+from sqlalchemy import func
+from sqlmodel import Session, col, select
+
+
+def find(session: Session, project_id: str, type_: str, reference: str) -> Registered | None:
+    """What `name`, `name@version` or an id means in a project; a bare name is its newest version."""
+    table: Any = TABLES[type_]
+    mine = select(table).where(table.project_id == project_id)
+    if reference.startswith(f"{ID_PREFIXES[type_]}_"):
+        return session.exec(mine.where(table.id == reference)).first()
+    name, _, version = reference.partition("@")
+    query = mine.where(table.name == name)
+    if version:
+        return session.exec(query.where(table.version == int(version))).first() if version.isdigit() else None
+    newest: Registered | None = session.exec(query.order_by(table.version.desc())).first()
+    return newest
+
+
+def get_or_raise(session: Session, project_id: str, type_: str, reference: str) -> Registered:
+    """Like `find`, but raises `NotFound`."""
+    found = find(session, project_id, type_, reference)
+    if found is None:
+        raise NotFound(f"There is no {type_} {reference!r} in this project", field="id", value=reference)
+    return found
+
+
+def list_registered(
+    session: Session, project_id: str, type_: str, *, name: str | None = None, after: str | None = None, limit: int = 20
+) -> Sequence[Registered]:
+    """Newest first; `after` is the id of the last row of the page before."""
+    table: Any = TABLES[type_]
+    query = select(table).where(table.project_id == project_id).order_by(table.id.desc()).limit(limit)
+    if name:
+        query = query.where(table.name == name)
+    if after:
+        query = query.where(table.id < after)
+    return session.exec(query).all()
+
+
+def list_names(session: Session, project_id: str, type_: str, limit: int = 10) -> list[str]:
+    """Some names there are, for messages that say what one could have meant."""
+    table: Any = TABLES[type_]
+    query = select(table.name).where(table.project_id == project_id).distinct().order_by(table.name).limit(limit)
+    return list(session.exec(query).all())
+
+
+@dataclass(frozen=True)
+class Made:
+    """A finished artifact, about to be registered."""
+
+    type: str
+    name: str
+    artifact_key: str
+    sha256: str
+    bytes: int
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def register(session: Session, project_id: str, made: Made, job_id: str | None = None, attempt: int | None = None) -> Registered:
+    """Record an artifact as the next version of its name. The same name with the same content is the same version."""
+    table: Any = TABLES[made.type]
+    mine = select(table).where(table.project_id == project_id, table.name == made.name)
+    same: Registered | None = session.exec(mine.where(table.sha256 == made.sha256).order_by(table.version.desc())).first()
+    if same is not None:
+        return same
+    newest = session.exec(select(func.max(table.version)).where(table.project_id == project_id, table.name == made.name)).one()
+    row: Registered = table(
+        id=new_id(ID_PREFIXES[made.type]),
+        project_id=project_id,
+        name=made.name,
+        version=(newest or 0) + 1,
+        artifact_key=made.artifact_key,
+        sha256=made.sha256,
+        bytes=made.bytes,
+        job_id=job_id,
+        attempt=attempt,
+        details=made.details,
+        created_at=time.time(),
+    )
+    session.add(row)
+    session.flush()
+    return row
+
+
+def find_by_job(session: Session, type_: str, job_id: str) -> Sequence[Registered]:
+    """What a job made of a type."""
+    table: Any = TABLES[type_]
+    return session.exec(select(table).where(table.job_id == job_id).order_by(col(table.id))).all()

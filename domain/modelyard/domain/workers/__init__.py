@@ -1,0 +1,1 @@
+"""Workers: which machines are there, and what they serve."""
