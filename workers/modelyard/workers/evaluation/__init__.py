@@ -1,0 +1,1 @@
+"""The evaluation stage: compare a candidate with its base, and decide the gate."""

@@ -1,0 +1,1 @@
+"""The monitoring stage: latency, tokens and drift of a deployment."""

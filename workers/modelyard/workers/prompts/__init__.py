@@ -1,0 +1,1 @@
+"""The prompt stage: compare templates on held-out items."""

@@ -1,0 +1,1 @@
+"""The deployment stage: an OpenAI-compatible server for one model."""
