@@ -106,7 +106,7 @@ class Run(Generic[S]):
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def output(self, name: str, type_: str, **metadata: Any) -> None:
+    def output(self, name: str, type_: str, /, **metadata: Any) -> None:
         """Hand over a finished output folder: the runner stores it and records a row of `type_` when the job succeeds."""
         self.emit("output", name=name, output_type=type_, path=f"outputs/{name}", metadata=metadata)
 
@@ -138,8 +138,6 @@ class Run(Generic[S]):
             return (self.folder / "control").read_text(encoding="utf-8").strip() or None
         except FileNotFoundError:
             return None
-
-
 
 
 def run_recipe(main: Callable[[Run[S]], None]) -> None:
@@ -211,5 +209,3 @@ def _document_from_yaml(path: Path) -> dict[str, Any]:
     document: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     inputs = {name: {"path": str(folder)} for name, folder in document.get("inputs", {}).items()}
     return {**document, "inputs": inputs}
-
-
