@@ -1,0 +1,1 @@
+"""The `modelyard` command and the Python client: what a person or a script types."""

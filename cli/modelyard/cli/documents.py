@@ -1,0 +1,63 @@
+"""Read what `modelyard submit` is given: a job or a pipeline, as YAML or JSON."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from modelyard.cli.errors import NotFound, WrongUsage
+
+SHAPES = "a job is {spec: {kind: …, …}}, a spec alone is {kind: …, …}, a pipeline is {name: …, jobs: {step: {spec: …}}}"
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What to send, and to which collection."""
+
+    type: Literal["job", "pipeline"]
+    body: dict[str, Any]
+
+
+def read_submission(place: str) -> Submission:
+    """Read a file, or standard input for `-`. Raises `NotFound` and `WrongUsage`."""
+    name = "standard input" if place == "-" else place
+    return parse_submission(_read_text(place), name)
+
+
+def parse_submission(text: str, name: str) -> Submission:
+    """Decide by content what a document is. JSON is YAML, so one parser reads both."""
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise WrongUsage(f"{name} is not valid YAML: {error}") from error
+    if not isinstance(document, dict):
+        raise WrongUsage(f"{name} holds {type(document).__name__}, not a mapping: {SHAPES}")
+    if "jobs" in document:
+        return Submission("pipeline", document)
+    if "spec" in document:
+        return Submission("job", _with_kind_in_spec(document, name))
+    if "kind" in document:
+        return Submission("job", {"spec": document})
+    raise WrongUsage(f"{name} has none of `spec`, `kind` and `jobs`: {SHAPES}")
+
+
+def _with_kind_in_spec(document: dict[str, Any], name: str) -> dict[str, Any]:
+    """Accept `kind` beside `spec` as well as inside it."""
+    if "kind" not in document:
+        return document
+    body = {key: value for key, value in document.items() if key != "kind"}
+    inside = body["spec"].get("kind", document["kind"]) if isinstance(body["spec"], dict) else None
+    if inside != document["kind"]:
+        raise WrongUsage(f"{name} says kind {document['kind']!r} and, inside `spec`, {inside!r}: keep one of them")
+    return {**body, "spec": {"kind": document["kind"], **body["spec"]}}
+
+
+def _read_text(place: str) -> str:
+    try:
+        return sys.stdin.read() if place == "-" else Path(place).read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise NotFound(f"There is no file {place}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongUsage(f"{place} cannot be read: {error}") from error

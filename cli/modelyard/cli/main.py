@@ -1,0 +1,34 @@
+"""The `modelyard` command. Imports nothing heavy: `modelyard --help` must answer at once."""
+
+import os
+import sys
+
+import typer
+
+from modelyard.cli.commands import datasets, jobs, platform, processes
+from modelyard.cli.errors import CommandError
+
+app = typer.Typer(
+    name="modelyard",
+    help="The yard where language models are built, launched and refitted.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+platform.register(app)
+jobs.register(app)
+datasets.register(app)
+processes.register(app)
+
+
+def main() -> None:
+    """Run a command; an expected error becomes one message on standard error and its exit code."""
+    try:
+        app()
+    except CommandError as error:
+        print(f"modelyard: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader of our output left (`modelyard jobs | head`); the interpreter must not try to flush into it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
