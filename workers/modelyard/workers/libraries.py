@@ -1,0 +1,19 @@
+"""Settings that torch, transformers and DeepSpeed read when they are imported: call this first in a recipe."""
+
+import os
+
+
+def configure_libraries(device: str) -> None:
+    """Set accelerator, threads and silence. What the environment already says wins. `device`: `cpu` or `cuda`."""
+    os.environ.setdefault("DS_ACCELERATOR", device)
+    # Ranks on one machine share its cores; more threads than cores make every one of them slow.
+    ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("WORLD_SIZE", "1")))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // ranks_here)))
+    # Tokenizers would warn at every fork; progress bars and reporters belong on a terminal, not in a log.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
