@@ -128,3 +128,8 @@ def list_running_in_stage(session: Session, stage: str, limit: int = 5) -> Seque
     """Jobs of a stage that hold slots now."""
     query = select(Job).where(Job.stage == stage, col(Job.state).in_(ACTIVE)).order_by(col(Job.started_at)).limit(limit)
     return session.exec(query).all()
+
+
+def find_job(session: Session, job_id: str) -> Job | None:
+    """A job whatever its project: for the platform's own processes, never for a request."""
+    return session.get(Job, job_id)

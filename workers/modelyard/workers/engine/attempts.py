@@ -1,0 +1,94 @@
+"""One ticket, answered: slots, claim, runner, and the report if the runner could not make it itself."""
+
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from modelyard.domain.jobs.lifecycle import Outcome, StaleAttempt
+from modelyard.domain.jobs.ownership import claim, finish
+from modelyard.domain.jobs.queues import parse_queue
+from modelyard.domain.jobs.repository import find_job
+from modelyard.domain.jobs.tables import Job
+from modelyard.kit.database import Database
+from modelyard.kit.logs import get_logger
+from modelyard.kit.settings import Settings
+from modelyard.kit.slots import HeldSlots
+from modelyard.workers.engine.capacity import Capacity
+from modelyard.workers.engine.processes import find_tagged, kill_tagged, start_runner, tag_of
+
+log = get_logger(__name__)
+
+
+@dataclass
+class Engine:
+    """Everything a worker needs to turn tickets into running attempts."""
+
+    settings: Settings
+    database: Database
+    capacity: Capacity
+    worker_id: str
+    runners: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def answer(self, queue: str, ticket_id: str, tell: Callable[[Job], None]) -> bool:
+        """Run the best waiting job of a queue to its end. False if slots were gone, so that the ticket should wait again."""
+        _, shape = parse_queue(queue)
+        held = self.capacity.pool.take(shape.slots, shape.accelerator)
+        if held is None:
+            self.capacity.settle(ticket_id)
+            return False
+        try:
+            job = self._claim(queue, held)
+            if job is None:
+                return True
+            runner = start_runner(self.settings, job.id, job.attempt, held)
+        finally:
+            held.release()
+            self.capacity.settle(ticket_id)
+        tell(job)
+        self._wait(job, runner)
+        return True
+
+    def drain(self) -> None:
+        """Take no more jobs, and ask the running ones to save and leave."""
+        self.capacity.is_draining = True
+        for runner in list(self.runners.values()):
+            if runner.poll() is None:
+                runner.terminate()
+
+    def remove_strays(self) -> None:
+        """Kill processes of attempts that no longer own their job; left by a machine's earlier life."""
+        for tag in find_tagged(self.settings.data_dir):
+            job_id, _, number = tag.partition(":")
+            with self.database.read() as session:
+                job = find_job(session, job_id)
+            if job is None or job.attempt != int(number) or job.lease_expires_at is None:
+                kill_tagged(tag)
+
+    def _claim(self, queue: str, held: HeldSlots) -> Job | None:
+        names = [slot.name for slot in held.slots]
+        with self.database.write() as session:
+            return claim(session, queue, self.worker_id, names, self.settings.lease_seconds)
+
+    def _wait(self, job: Job, runner: subprocess.Popen[bytes]) -> None:
+        tag = tag_of(job.id, job.attempt)
+        self.runners[tag] = runner
+        try:
+            exit_code = runner.wait()
+        finally:
+            self.runners.pop(tag, None)
+        if kill_tagged(tag) or exit_code != 0:
+            self._report_lost(job, exit_code)
+
+    def _report_lost(self, job: Job, exit_code: int) -> None:
+        """Say at once what the scheduler would find out when the lease ends."""
+        message = f"The runner on {self.worker_id} ended with {exit_code} before it could report"
+        try:
+            with self.database.write() as session:
+                finish(session, job.id, job.attempt, Outcome.RUNNER_LOST, message, exit_code)
+            log.warning("runner lost", job_id=job.id, attempt=job.attempt, exit_code=exit_code)
+        except StaleAttempt:
+            pass  # the runner did report, or another attempt owns the job
+        except SQLAlchemyError as error:
+            log.warning("could not report a lost runner; the scheduler will", job_id=job.id, error=str(error))

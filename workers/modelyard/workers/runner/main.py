@@ -1,0 +1,141 @@
+"""The runner process: prepares one attempt, supervises it, and leaves nothing running behind."""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from modelyard.domain.deployments.repository import open_deployment
+from modelyard.domain.jobs.lifecycle import Outcome, StaleAttempt
+from modelyard.domain.jobs.ownership import finish, own
+from modelyard.domain.jobs.repository import list_attempts
+from modelyard.domain.jobs.tables import Job
+from modelyard.kit.database import Database
+from modelyard.kit.identifiers import new_secret
+from modelyard.kit.logs import get_logger, set_up_logs
+from modelyard.kit.settings import Settings, get_settings
+from modelyard.kit.storage import ArtifactStore, DamagedArtifact
+from modelyard.workers.engine.processes import run_folder
+from modelyard.workers.registry import RECIPES
+from modelyard.workers.runner.inputs import MissingInput, Resume, export_interactions, fetch_inputs, find_resume, locate_inputs
+from modelyard.workers.runner.ranks import Launch, Ranks, adopt_orphans, start_ranks
+from modelyard.workers.runner.reading import EventReader, LogReader
+from modelyard.workers.runner.supervisor import Supervisor
+
+log = get_logger(__name__)
+
+
+def main() -> int:
+    """Run one attempt of a job. Exit code 0: reported, or no longer ours to report."""
+    parser = argparse.ArgumentParser(description="Supervise one attempt of a job (started by a worker).")
+    parser.add_argument("--job", required=True)
+    parser.add_argument("--attempt", type=int, required=True)
+    arguments = parser.parse_args()
+    settings = get_settings()
+    set_up_logs(settings.log_level)
+    adopt_orphans()
+    stop = _catch_signals()
+    database = Database(settings.database)
+    try:
+        _run(settings, database, arguments.job, arguments.attempt, stop)
+    except StaleAttempt as error:
+        log.warning("stopped", reason=str(error))
+        Ranks().kill()
+    return 0
+
+
+def _run(settings: Settings, database: Database, job_id: str, attempt: int, stop: dict[str, Any]) -> None:
+    folder = run_folder(settings, job_id, attempt)
+    store = ArtifactStore(settings.artifacts, settings.folder("cache") / "artifacts")
+    try:
+        job, resume = _prepare(settings, database, store, folder, job_id, attempt)
+    except (MissingInput, DamagedArtifact, FileNotFoundError) as error:
+        with database.write() as session:
+            finish(session, job_id, attempt, Outcome.BAD_DATA, f"An input cannot be read: {error}")
+        return
+    launch = _make_launch(settings, job, folder)
+    ranks = start_ranks(launch)
+    logs = [LogReader(folder / f"rank-{rank}.log", rank) for rank in range(len(launch.slots))]
+    supervisor = Supervisor(settings, database, store, job, folder, ranks, EventReader(folder / "events.jsonl"), logs)
+    stop["supervisor"] = supervisor
+    if stop["requested"]:
+        supervisor.drain_requested = True
+    log.info("attempt started", job_id=job_id, attempt=attempt, resumed_from=resume.step if resume else None)
+    supervisor.run()
+    # Outputs are in the store and logs in the database; what remains on disk is for the curious.
+    shutil.rmtree(folder / "outputs", ignore_errors=True)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+
+
+def _prepare(
+    settings: Settings, database: Database, store: ArtifactStore, folder: Path, job_id: str, attempt: int
+) -> tuple[Job, Resume | None]:
+    """Write `run.json`: everything the recipe is told."""
+    token = new_secret("srv")
+    with database.write() as session:
+        job = own(session, job_id, attempt)
+        located = locate_inputs(session, job.inputs)
+        if job.kind == "deploy":
+            open_deployment(session, job, job.spec["name"], job.inputs["model"]["id"], token)
+    with database.read() as session:
+        resume = find_resume(session, store, job_id)
+        for entry in located.values():
+            if entry["type"] == "deployment":
+                export_interactions(session, entry["id"], job.spec["max_interactions"], folder / "interactions")
+    if resume is not None:
+        with database.write() as session:
+            own(session, job_id, attempt)
+            newest = list_attempts(session, job_id)[-1]
+            newest.resumed_from_step = resume.step
+    document = {
+        "job_id": job_id,
+        "attempt": attempt,
+        "spec": job.spec,
+        "inputs": fetch_inputs(store, located, folder),
+        "resume_from": str(resume.path) if resume else None,
+        "options": _options(settings, job, token),
+    }
+    (folder / "run.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
+    (folder / "run.json").chmod(0o600)
+    return job, resume
+
+
+def _options(settings: Settings, job: Job, token: str) -> dict[str, Any]:
+    if job.kind == "deploy":
+        return {"token": token, "host": settings.serve_host, "port": 0, "advertise_host": settings.advertise_host}
+    if job.kind == "import":
+        return {"import_dir": str(settings.import_root)}
+    return {}
+
+
+def _make_launch(settings: Settings, job: Job, folder: Path) -> Launch:
+    return Launch(
+        module=RECIPES[job.kind],
+        folder=folder,
+        slots=tuple(os.environ.get("MODELYARD_SLOTS", "cpu-0").split(",")),
+        descriptors=tuple(int(part) for part in os.environ.get("MODELYARD_SLOT_DESCRIPTORS", "").split(",") if part),
+        cache=settings.folder("cache"),
+        is_online=job.kind == "import",
+    )
+
+
+def _catch_signals() -> dict[str, Any]:
+    """SIGTERM and SIGINT mean: save, leave, hand the job over."""
+    stop: dict[str, Any] = {"requested": False, "supervisor": None}
+
+    def drain(*_: object) -> None:
+        stop["requested"] = True
+        if stop["supervisor"] is not None:
+            stop["supervisor"].drain_requested = True
+
+    signal.signal(signal.SIGTERM, drain)
+    signal.signal(signal.SIGINT, drain)
+    return stop
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,182 @@
+"""One attempt from start to end, seen by its supervisor.
+
+The loop: renew the lease, carry events and logs to the database, pass on wishes to stop, until the ranks are gone.
+If the database does not answer, the ranks go on and everything waits on disk; but before the lease could be given to
+somebody else, the runner ends its own tree, by a clock nobody can set back.
+"""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from modelyard.domain.deployments.repository import list_superseded, mark_ready, mark_stopped
+from modelyard.domain.jobs.lifecycle import Outcome, StaleAttempt
+from modelyard.domain.jobs.ownership import finish, own, renew
+from modelyard.domain.jobs.recording import Batch, record
+from modelyard.domain.jobs.repository import find_job
+from modelyard.domain.jobs.stopping import cancel
+from modelyard.domain.jobs.tables import Job
+from modelyard.domain.specs import KINDS
+from modelyard.kit.database import Database, database_now
+from modelyard.kit.logs import get_logger
+from modelyard.kit.settings import Settings
+from modelyard.kit.storage import ArtifactStore
+from modelyard.workers.runner.outcome import Ending, classify
+from modelyard.workers.runner.outputs import keep_checkpoint, register_outputs, store_outputs
+from modelyard.workers.runner.ranks import Ranks, wait_for_change
+from modelyard.workers.runner.reading import EventReader, LogReader
+
+TICK_SECONDS = 0.5
+RENEWALS_PER_LEASE = 4
+LONGEST_RENEWAL_SECONDS = 2.0
+"""Also how long a cancel takes to be noticed."""
+DEADLINE_SHARE = 0.9
+"""The tree is ended after this share of the lease without a renewal."""
+log = get_logger(__name__)
+
+
+@dataclass
+class Supervisor:
+    """State of one supervised attempt."""
+
+    settings: Settings
+    database: Database
+    store: ArtifactStore
+    job: Job
+    folder: Path
+    ranks: Ranks
+    events: EventReader
+    logs: list[LogReader]
+    stop_reason: str | None = None
+    drain_requested: bool = False
+    seen: list[dict[str, Any]] = field(default_factory=list)
+    """Events that matter at the end: outputs and errors."""
+    _renewed_at: float = field(default_factory=time.monotonic)
+    _renew_after: float = 0.0
+    _kill_after: float | None = None
+    _started_at: float = field(default_factory=time.monotonic)
+    _is_ready: bool = False
+
+    def run(self) -> None:
+        """Supervise until the ranks are gone, then report. Raises `StaleAttempt` when the job has another owner."""
+        while not self.ranks.is_over():
+            wait_for_change(self.ranks, TICK_SECONDS)
+            self._tick()
+        self.ranks.kill()  # whatever the ranks themselves left behind
+        ending = self._ending()
+        log.info("attempt ended", job_id=self.job.id, outcome=ending.outcome, message=ending.message)
+        self._insist(lambda: self._report(ending))
+
+    def _tick(self) -> None:
+        try:
+            self._renew_if_due()
+            self._carry()
+        except SQLAlchemyError as error:
+            log.warning("the database does not answer; the job goes on", job_id=self.job.id, error=type(error).__name__)
+        self._check_deadlines()
+        if self.drain_requested and self.stop_reason is None:
+            self._ask_to_stop("drained")
+        if self.ranks.has_failure():
+            self.ranks.kill()
+
+    def _renew_if_due(self) -> None:
+        now = time.monotonic()
+        if now < self._renew_after:
+            return
+        with self.database.write() as session:
+            renewal = renew(session, self.job.id, self.job.attempt, self.settings.lease_seconds)
+        self._renewed_at = now
+        self._renew_after = now + min(self.settings.lease_seconds / RENEWALS_PER_LEASE, LONGEST_RENEWAL_SECONDS)
+        if renewal.stop_requested and self.stop_reason is None:
+            self._ask_to_stop(renewal.stop_requested)
+
+    def _carry(self, is_last: bool = False) -> None:
+        """Bring new events and log lines to the database, each event exactly once."""
+        events, events_offset = self.events.read()
+        texts = [(reader, *reader.read(is_last)) for reader in self.logs]
+        batch = Batch(events, events_offset, [(reader.rank, text) for reader, text, _ in texts if text])
+        if batch.is_empty():
+            return
+        with self.database.write() as session:
+            record(session, self.job.id, self.job.attempt, batch, time.time())
+        self.events.offset = events_offset
+        for reader, _, offset in texts:
+            reader.offset = offset
+        for event in events:
+            self._act_on(event)
+
+    def _act_on(self, event: dict[str, Any]) -> None:
+        if event["type"] == "checkpoint":
+            keep_checkpoint(self.database, self.store, self.job, self.folder, event)
+        elif event["type"] == "ready":
+            self._announce(event["url"])
+        elif event["type"] in {"output", "error"}:
+            self.seen.append(event)
+
+    def _announce(self, url: str) -> None:
+        """A model server answers: open it to requests, and retire those it replaces."""
+        self._is_ready = True
+        with self.database.write() as session:
+            deployment = mark_ready(session, self.job.id, self.job.attempt, url)
+            outputs = {"deployment": {"type": "deployment", "id": deployment.id, "name": deployment.name}}
+            own(session, self.job.id, self.job.attempt, ready_at=database_now(), outputs=outputs)
+            for old in list_superseded(session, deployment):
+                replaced = find_job(session, old.job_id)
+                if replaced is not None and replaced.id != self.job.id:
+                    cancel(session, replaced)
+
+    def _ask_to_stop(self, reason: str) -> None:
+        self.stop_reason = reason
+        (self.folder / "control").write_text(reason, encoding="utf-8")
+        self._kill_after = time.monotonic() + self.settings.stop_grace_seconds
+
+    def _check_deadlines(self) -> None:
+        now = time.monotonic()
+        if now - self._renewed_at > self.settings.lease_seconds * DEADLINE_SHARE:
+            self.ranks.kill()
+            raise StaleAttempt(self.job.id, self.job.attempt)
+        if self._kill_after is not None and now > self._kill_after:
+            self.ranks.kill()
+        limit = self.job.spec.get("ready_within_seconds")
+        if limit and not self._is_ready and self.stop_reason is None and now - self._started_at > limit:
+            self.seen.append({"type": "error", "reason": "timeout", "message": f"The server was not ready within {limit} s"})
+            self.ranks.kill()
+
+    def _ending(self) -> Ending:
+        self._insist(lambda: self._carry(is_last=True))
+        errors = [event for event in self.seen if event["type"] == "error"]
+        codes = [code if code is not None else -9 for code in self.ranks.exit_codes()]
+        return classify(codes, errors, self.stop_reason, self._last_line(), KINDS[self.job.kind].is_service)
+
+    def _last_line(self) -> str:
+        for reader in self.logs:
+            lines = reader.path.read_text(errors="replace").splitlines() if reader.path.exists() else []
+            for line in reversed(lines[-50:]):
+                if line.strip():
+                    return line.strip()[:500]
+        return ""
+
+    def _report(self, ending: Ending) -> None:
+        outputs = [event for event in self.seen if event["type"] == "output"]
+        succeeded = ending.outcome is Outcome.SUCCEEDED
+        made = store_outputs(self.store, self.job, self.folder, outputs) if succeeded else {}
+        with self.database.write() as session:
+            job = own(session, self.job.id, self.job.attempt)
+            values = {"outputs": register_outputs(session, job, made)} if made else {}
+            if KINDS[job.kind].is_service:
+                mark_stopped(session, job.id, job.attempt)
+            finish(session, job.id, job.attempt, ending.outcome, ending.message, ending.exit_code, **values)
+
+    def _insist(self, action: Any) -> None:
+        """Do something now or as soon as the database is back, while the lease is still ours."""
+        while True:
+            try:
+                self._renew_if_due()
+                return action()  # type: ignore[no-any-return]
+            except SQLAlchemyError as error:
+                log.warning("waiting for the database", job_id=self.job.id, error=type(error).__name__)
+                self._check_deadlines()
+                time.sleep(TICK_SECONDS)
