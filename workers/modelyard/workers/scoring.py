@@ -1,5 +1,6 @@
 """Score one model under one template on chat items: likelihood of the references, and answers of its own."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import exp
@@ -13,6 +14,8 @@ from modelyard.workers.language_model import LanguageModel
 from modelyard.workers.recipe import NotFinite, Run, Stopped
 from modelyard.workers.statistics import Numbers
 from modelyard.workers.text_metrics import exact_match, rouge_l
+
+SECONDS_BETWEEN_PROGRESS = 0.5
 
 
 @dataclass
@@ -82,10 +85,14 @@ class Progress:
     """Items to score and answers to write, over all models and templates."""
     done: int = 0
     what: str = ""
+    told_at: float = 0.0
+    """Monotonic seconds. Items end in batches: a line for each would tell the same moment many times."""
 
     def step(self, count: int) -> None:
         """Count items as done. Raises `Stopped` if the runner wishes so."""
         self.done += count
-        self.run.progress(self.done / self.total, f"{self.what}: {self.done} of {self.total}")
+        if self.done >= self.total or time.monotonic() - self.told_at > SECONDS_BETWEEN_PROGRESS:
+            self.run.progress(self.done / self.total, f"{self.what}: {self.done} of {self.total}")
+            self.told_at = time.monotonic()
         if self.run.stop_requested():
             raise Stopped
