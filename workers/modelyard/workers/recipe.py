@@ -98,6 +98,12 @@ class Run(Generic[S]):
         """A service answers at `url` from now on."""
         self.emit("ready", url=url)
 
+    def input(self, name: str) -> Input:
+        """Return an input the recipe cannot do without. Raises `BadData` when the job was not given it."""
+        if name not in self.inputs:
+            raise BadData(f"the input `{name}` is missing; name its folder under `inputs:`")
+        return self.inputs[name]
+
     def output_folder(self, name: str) -> Path:
         """An empty folder to build the output `name` in."""
         folder = self.folder / "outputs" / name

@@ -9,7 +9,7 @@ from modelyard.workers.data.packages import find_package_files
 from modelyard.workers.data.readers import READERS
 from modelyard.workers.data.records import Record
 from modelyard.workers.dataset import read_description
-from modelyard.workers.recipe import BadData, Input, Run
+from modelyard.workers.recipe import BadData, Run
 
 FORMATS = {"txt": "text", "jsonl": "jsonl", "csv": "csv", "parquet": "parquet"}
 """Extension of an uploaded file -> how it is read."""
@@ -34,7 +34,7 @@ def find_files(run: Run[PrepareSpec]) -> list[SourceFile]:
     """Return every file of every source, in the order of the spec. Raises `BadData`."""
     files: list[SourceFile] = []
     for index, source in enumerate(run.spec.sources):
-        files += _package_files(source) if source.files else _dataset_files(source, index, run.inputs)
+        files += _package_files(source) if source.files else _dataset_files(run, source, index)
     return files
 
 
@@ -45,11 +45,8 @@ def _package_files(source: Source) -> list[SourceFile]:
     return [SourceFile(name, path, source.format, source.encoding, source.strip) for name, path in found]
 
 
-def _dataset_files(source: Source, index: int, inputs: dict[str, Input]) -> list[SourceFile]:
-    key = f"sources.{index}.dataset"
-    if key not in inputs:
-        raise BadData(f"the input {key} is missing: pass the folder of the dataset {source.dataset!r}")
-    folder = inputs[key].path
+def _dataset_files(run: Run[PrepareSpec], source: Source, index: int) -> list[SourceFile]:
+    folder = run.input(f"sources.{index}.dataset").path
     description = read_description(folder)
     if "schema" in description:
         names, kind = ["train.jsonl", "heldout.jsonl"], "jsonl"
