@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from modelyard.cli.commands import datasets, jobs, platform, processes
+from modelyard.cli.commands import administration, datasets, jobs, platform, processes
 from modelyard.cli.errors import CommandError
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ platform.register(app)
 jobs.register(app)
 datasets.register(app)
 processes.register(app)
+administration.register(app)
 
 
 def main() -> None:

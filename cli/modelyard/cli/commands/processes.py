@@ -8,7 +8,7 @@ import typer
 def register(app: typer.Typer) -> None:
     """Add these commands to the `modelyard` command."""
     for command in (api, scheduler, worker, flower):
-        app.command(rich_help_panel="Processes")(command)
+        app.command()(command)
 
 
 def api(
@@ -46,17 +46,15 @@ def scheduler() -> None:
 
 def worker(
     stages: Annotated[str, typer.Option(help="Stages it serves, e.g. finetune,pretrain.")],
-    name: Annotated[str | None, typer.Option(help="Unique name [default: the stages @ this host].")] = None,
+    name: Annotated[str | None, typer.Option(help="Name, unique on this machine [default: its stages].")] = None,
     slots: Annotated[int, typer.Option(min=0, help="CPU slots it lends to jobs.")] = 2,
     gpus: Annotated[str, typer.Option(help="GPUs it lends to jobs, e.g. 0,1 or 0-7.")] = "",
 ) -> None:
     """Run a worker for some stages on this machine."""
-    import socket
-
     from modelyard.cli.worker_options import parse_gpus, parse_stages
 
     chosen = parse_stages(stages)
-    _start("modelyard.workers.main", name or f"{'-'.join(chosen)}@{socket.gethostname()}", chosen, slots, parse_gpus(gpus))
+    _start("modelyard.workers.main", name or "-".join(chosen), chosen, slots, parse_gpus(gpus))
 
 
 def flower(
@@ -85,7 +83,8 @@ def flower(
 
 
 def _start(module: str, *arguments: object) -> None:
-    """Run `main` of another room's module."""
+    """Run `main` of another room's module, and leave with the exit code it returns."""
     import importlib
+    import sys
 
-    importlib.import_module(module).main(*arguments)
+    sys.exit(importlib.import_module(module).main(*arguments))

@@ -78,7 +78,7 @@ class Plan:
         programs = []
         for group in groups:
             stages = ",".join(WORKER_GROUPS[group])
-            command = _modelyard("worker", "--name", worker_name(group), "--stages", stages, "--slots", str(CPU_SLOTS), *lent)
+            command = _modelyard("worker", "--name", group, "--stages", stages, "--slots", str(CPU_SLOTS), *lent)
             programs.append(
                 Program(
                     group,
@@ -90,11 +90,6 @@ class Plan:
                 )
             )
         return programs
-
-
-def worker_name(group: str) -> str:
-    """Unique among the machines that share a broker."""
-    return f"{group}@{os.uname().nodename}"
 
 
 def _modelyard(*arguments: str) -> tuple[str, ...]:

@@ -1,0 +1,68 @@
+"""Install the build of torch that fits this machine: without CUDA where there is no NVIDIA GPU, because CUDA is gigabytes.
+
+Run by `make install` with the environment's Python; knows only the standard library. The order of attempts:
+a given index (`--index`), a CPU build in pip's own sources, PyTorch's CPU index where it can be reached, and last
+whatever pip's sources offer.
+"""
+
+import argparse
+import platform
+import shutil
+import subprocess
+import sys
+import urllib.request
+
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+"""Where PyTorch publishes its CPU builds (pytorch.org/get-started)."""
+PROBE_SECONDS = 5
+
+
+def wants_cpu_build() -> bool:
+    """Only Linux on x86-64 gets CUDA unless asked otherwise; on other systems the plain build is the CPU one."""
+    is_linux_x86 = sys.platform == "linux" and platform.machine() in {"x86_64", "AMD64"}
+    return is_linux_x86 and shutil.which("nvidia-smi") is None
+
+
+def is_reachable(url: str) -> bool:
+    """Whether something answers there soon."""
+    try:
+        with urllib.request.urlopen(url, timeout=PROBE_SECONDS) as answer:  # noqa: S310 - a constant https address
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def install(*arguments: str, quietly: bool = False) -> bool:
+    """Run pip install; return whether it succeeded. `quietly` for attempts that may well fail."""
+    command = [sys.executable, "-m", "pip", "install", *arguments]
+    return subprocess.run(command, stderr=subprocess.DEVNULL if quietly else None).returncode == 0  # noqa: PLW1510
+
+
+def install_torch(version: str, index: str, constraints: str) -> bool:
+    """Install torch from the first place that has a fitting build."""
+    limits = ("--quiet", "--constraint", constraints)
+    if index:
+        return install(*limits, f"torch=={version}", "--extra-index-url", index)
+    if not wants_cpu_build():
+        return install(*limits, f"torch=={version}")
+    if install(*limits, f"torch=={version}+cpu", quietly=True):
+        return True
+    if is_reachable(CPU_INDEX) and install(*limits, f"torch=={version}+cpu", "--extra-index-url", CPU_INDEX):
+        return True
+    print(f"no CPU build of torch {version} within reach: taking the one pip's own index offers", file=sys.stderr)
+    return install(*limits, f"torch=={version}")
+
+
+def main() -> None:
+    """Install torch as the constraints file pins it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--constraints", default="constraints.txt")
+    parser.add_argument("--index", default="", help="package index to prefer, e.g. https://download.pytorch.org/whl/cu128")
+    arguments = parser.parse_args()
+    with open(arguments.constraints, encoding="utf-8") as file:
+        version = next(line.strip().partition("==")[2] for line in file if line.startswith("torch=="))
+    sys.exit(0 if install_torch(version, arguments.index, arguments.constraints) else 1)
+
+
+if __name__ == "__main__":
+    main()
