@@ -49,7 +49,7 @@ def install_torch(version: str, index: str, constraints: str) -> bool:
         return True
     if is_reachable(CPU_INDEX) and install(*limits, f"torch=={version}+cpu", "--extra-index-url", CPU_INDEX):
         return True
-    print(f"no CPU build of torch {version} within reach: taking the one pip's own index offers", file=sys.stderr)
+    sys.stderr.write(f"no CPU build of torch {version} within reach: taking the one pip's own index offers\n")
     return install(*limits, f"torch=={version}")
 
 
