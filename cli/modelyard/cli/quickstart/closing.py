@@ -1,0 +1,39 @@
+"""The closing table of the quickstart, and how to go on."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from modelyard.cli.console import format_figure, format_figures, messages, say
+
+Document = dict[str, Any]
+
+
+def show_closing(outcome: Document, api_url: str, data_dir: Path, has_stopped: bool) -> None:
+    """Show what each stage measured. On standard error: with `--json`, standard output is one document."""
+    table = Table("stage", "status", "measured", "seconds", title_justify="left", header_style="bold")
+    for stage in outcome["stages"]:
+        figures = format_figures(stage["figures"] or {})
+        table.add_row(stage["name"], stage["status"], escape(figures), format_figure(stage["seconds"]))
+    if outcome["requests"]:
+        table.add_row("requests", "answered", escape(format_figures(outcome["requests"])), "")
+    messages().print(table)
+    say(f"{outcome['status']} after {outcome['seconds']:.0f} seconds", "bold")
+    if has_stopped:
+        say(f"The platform is stopped; `modelyard up --data-dir {data_dir}` starts it again with all it has.")
+    elif outcome["status"] == "succeeded":
+        say(_how_to_go_on(api_url, data_dir))
+
+
+def _how_to_go_on(api_url: str, data_dir: Path) -> str:
+    return f"""
+The platform stays up: {api_url}/ (dashboard), {api_url}/docs (API). Ask the model something yourself:
+
+  export MODELYARD_API_KEY=$(python3 -c 'import json; print(json.load(open("{data_dir}/credentials.json"))["api_key"])')
+  curl {api_url}/v1/chat/completions -H "Authorization: Bearer $MODELYARD_API_KEY" -H 'Content-Type: application/json' \\
+    -d '{{"model": "quickstart", "messages": [{{"role": "user", "content": "Do you like music?"}}]}}'
+
+See the jobs with `modelyard jobs --data-dir {data_dir}`, stop with `modelyard down --data-dir {data_dir}`.
+"""
