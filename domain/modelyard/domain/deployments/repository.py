@@ -4,12 +4,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from sqlalchemy import func, update
+from sqlmodel import Session, col, select
+
 from modelyard.domain.deployments.tables import Deployment, Interaction
 from modelyard.domain.errors import NotFound
 from modelyard.domain.jobs.tables import Job
 from modelyard.kit.identifiers import new_id
-from sqlalchemy import func, update
-from sqlmodel import Session, col, select
 
 
 def find_deployment(session: Session, project_id: str, reference: str) -> Deployment | None:

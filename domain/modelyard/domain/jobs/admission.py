@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sqlmodel import Session
+
 from modelyard.domain.deployments.repository import count_interactions, find_deployment
 from modelyard.domain.errors import UnknownReference
 from modelyard.domain.jobs.lifecycle import JobState, Outcome
@@ -15,7 +17,6 @@ from modelyard.domain.specs import KINDS, find_references, parse_spec
 from modelyard.domain.specs.base import FoundReference, JobSpec
 from modelyard.domain.specs.deployment import DeploySpec
 from modelyard.domain.specs.monitoring import MonitorSpec
-from sqlmodel import Session
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from typing import Any, cast
 
+from sqlalchemy import CursorResult, update
+from sqlmodel import Session, col, select
+
 from modelyard.domain.jobs.lifecycle import ACTIVE, JobState, Outcome, StaleAttempt, check_move
 from modelyard.domain.jobs.retry import decide_next
 from modelyard.domain.jobs.tables import Attempt, Job, JobEvent
 from modelyard.kit.database import database_now, read_clock
 from modelyard.kit.identifiers import new_id
-from sqlalchemy import CursorResult, update
-from sqlmodel import Session, col, select
 
 
 def change(session: Session, job: Job, state: JobState, event: dict[str, Any] | None = None, **values: Any) -> None:

@@ -4,11 +4,12 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from sqlalchemy import insert, update
+from sqlmodel import Session, col
+
 from modelyard.domain.jobs.ownership import add_event, own
 from modelyard.domain.jobs.tables import Attempt, Checkpoint, LogChunk, MetricPoint
 from modelyard.kit.identifiers import new_id
-from sqlalchemy import insert, update
-from sqlmodel import Session, col
 
 QUIET_EVENTS = frozenset({"metric", "progress"})
 """Too frequent for the event list; they have places of their own."""

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+from sqlalchemy import func
+from sqlmodel import Session, SQLModel, col, select
+
 from modelyard.domain.errors import NotFound
 from modelyard.domain.jobs.lifecycle import ACTIVE, JobState
 from modelyard.domain.jobs.tables import Attempt, Checkpoint, Job, JobEvent, LogChunk, MetricPoint
 from modelyard.kit.database import database_now
-from sqlalchemy import func
-from sqlmodel import Session, SQLModel, col, select
 
 Row = TypeVar("Row", bound=SQLModel)
 
@@ -133,3 +134,9 @@ def list_running_in_stage(session: Session, stage: str, limit: int = 5) -> Seque
 def find_job(session: Session, job_id: str) -> Job | None:
     """A job whatever its project: for the platform's own processes, never for a request."""
     return session.get(Job, job_id)
+
+
+def list_claimable(session: Session, queue: str, limit: int) -> Sequence[Job]:
+    """Waiting jobs of a queue that could be claimed now, in the order they will be."""
+    query = select(Job).where(Job.queue == queue, Job.state == JobState.QUEUED, Job.not_before <= database_now())
+    return session.exec(query.order_by(col(Job.order_key), col(Job.id)).limit(limit)).all()

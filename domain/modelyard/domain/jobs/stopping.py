@@ -1,12 +1,13 @@
 """Asking a job to stop, pause or go on. The running attempt learns it at its next heartbeat, saves and leaves."""
 
+from sqlmodel import Session
+
 from modelyard.domain.errors import Conflict
 from modelyard.domain.jobs.lifecycle import JobState
 from modelyard.domain.jobs.ownership import change
 from modelyard.domain.jobs.tables import Job
 from modelyard.domain.specs import KINDS
 from modelyard.kit.database import database_now
-from sqlmodel import Session
 
 
 def cancel(session: Session, job: Job) -> None:

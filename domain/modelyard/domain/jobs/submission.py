@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from sqlmodel import Session
+
 from modelyard.domain.errors import Conflict, InvalidRequest
 from modelyard.domain.jobs.admission import Verdict, check_kind, resolve_inputs
 from modelyard.domain.jobs.lifecycle import JobState
@@ -13,7 +15,6 @@ from modelyard.domain.specs import KINDS
 from modelyard.domain.specs.base import JobSpec
 from modelyard.kit.database import read_clock
 from modelyard.kit.identifiers import new_id
-from sqlmodel import Session
 
 PRIORITY_SECONDS = 60.0
 """One point of priority counts like so much longer waiting."""

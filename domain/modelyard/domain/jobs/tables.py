@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from modelyard.domain.columns import json_field, text_field, time_field
 from sqlalchemy import Double, Index, UniqueConstraint
 from sqlmodel import Field, SQLModel
+
+from modelyard.domain.columns import json_field, text_field, time_field
 
 
 class Job(SQLModel, table=True):

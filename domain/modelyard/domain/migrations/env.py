@@ -1,10 +1,11 @@
 """What Alembic runs: connect as the platform connects, and migrate under a lock."""
 
 from alembic import context
+from sqlalchemy import text
+
 from modelyard.domain.tables import METADATA
 from modelyard.kit.database import Database
 from modelyard.kit.settings import get_settings
-from sqlalchemy import text
 
 MIGRATION_LOCK = 7_305_113
 """An arbitrary number: PostgreSQL's advisory lock that lets one process migrate at a time."""

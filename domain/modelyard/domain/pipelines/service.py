@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from sqlmodel import Session, col, select
+
 from modelyard.domain.errors import DomainError, InvalidRequest, NotFound, UnknownReference
 from modelyard.domain.jobs.admission import Verdict, admit, is_done
 from modelyard.domain.jobs.lifecycle import JobState, Outcome
@@ -14,7 +16,6 @@ from modelyard.domain.pipelines.tables import Pipeline
 from modelyard.domain.specs import KINDS, find_references
 from modelyard.kit.database import database_now, read_clock
 from modelyard.kit.identifiers import new_id
-from sqlmodel import Session, col, select
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Table of pipelines; their parts are jobs."""
 
-from modelyard.domain.columns import time_field
 from sqlmodel import Field, SQLModel
+
+from modelyard.domain.columns import time_field
 
 
 class Pipeline(SQLModel, table=True):

@@ -2,12 +2,14 @@
 
 import hashlib
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from modelyard.domain.errors import IdempotencyMismatch
+from sqlmodel import Session, col, select
+
+from modelyard.domain.errors import IdempotencyMismatch, NotFound
 from modelyard.domain.projects.tables import ApiKey, Project, RememberedRequest
 from modelyard.kit.identifiers import new_id, new_secret
-from sqlmodel import Session, select
 
 DEFAULT_PROJECT = "default"
 SCOPES = ("read", "write", "admin")
@@ -87,3 +89,16 @@ def remember(session: Session, project_id: str, key: str, fingerprint: str, reso
 
 def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def list_keys(session: Session, project_id: str) -> Sequence[ApiKey]:
+    """All keys of a project, oldest first."""
+    return session.exec(select(ApiKey).where(ApiKey.project_id == project_id).order_by(col(ApiKey.id))).all()
+
+
+def get_key_or_raise(session: Session, project_id: str, key_id: str) -> ApiKey:
+    """A key of a project. Raises `NotFound`."""
+    key = session.get(ApiKey, key_id)
+    if key is None or key.project_id != project_id:
+        raise NotFound(f"There is no key {key_id} in this project", field="key_id", value=key_id)
+    return key

@@ -1,7 +1,8 @@
 """Tables of projects, API keys and remembered requests."""
 
-from modelyard.domain.columns import json_field, time_field
 from sqlmodel import Field, SQLModel
+
+from modelyard.domain.columns import json_field, time_field
 
 
 class Project(SQLModel, table=True):

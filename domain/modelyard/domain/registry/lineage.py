@@ -2,10 +2,11 @@
 
 from typing import Any
 
+from sqlmodel import Session
+
 from modelyard.domain.deployments.tables import Deployment
 from modelyard.domain.jobs.tables import Job
 from modelyard.domain.registry.tables import TABLES
-from sqlmodel import Session
 
 DEPTH_LIMIT = 32
 

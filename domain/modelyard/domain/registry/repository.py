@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sqlalchemy import func
+from sqlmodel import Session, col, select
+
 from modelyard.domain.errors import NotFound
 from modelyard.domain.registry.tables import ID_PREFIXES, TABLES, Registered
 from modelyard.kit.identifiers import new_id
-from sqlalchemy import func
-from sqlmodel import Session, col, select
 
 
 def find(session: Session, project_id: str, type_: str, reference: str) -> Registered | None:

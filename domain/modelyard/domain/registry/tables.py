@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from modelyard.domain.columns import json_field, time_field
 from sqlalchemy import BigInteger, UniqueConstraint
 from sqlmodel import Field, SQLModel
+
+from modelyard.domain.columns import json_field, time_field
 
 
 class Registered(SQLModel):

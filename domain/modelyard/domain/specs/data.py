@@ -2,8 +2,9 @@
 
 from typing import Annotated, Literal
 
-from modelyard.domain.specs.base import DatasetRef, JobSpec, SpecModel
 from pydantic import Field, model_validator
+
+from modelyard.domain.specs.base import DatasetRef, JobSpec, SpecModel
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 

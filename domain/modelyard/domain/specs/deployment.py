@@ -2,9 +2,10 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from modelyard.domain.specs.base import EvaluationRef, JobSpec, ModelRef, PromptRef
 from modelyard.domain.specs.data import Name
-from pydantic import Field
 
 
 class DeploySpec(JobSpec):

@@ -2,9 +2,10 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from modelyard.domain.specs.base import DatasetRef, DeploymentRef, JobSpec
 from modelyard.domain.specs.data import Name
-from pydantic import Field
 
 
 class MonitorSpec(JobSpec):

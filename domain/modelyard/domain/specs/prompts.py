@@ -2,9 +2,10 @@
 
 from typing import Literal
 
+from pydantic import Field, field_validator
+
 from modelyard.domain.specs.base import DatasetRef, JobSpec, ModelRef, SpecModel
 from modelyard.domain.specs.data import Name
-from pydantic import Field, field_validator
 
 
 class Template(SpecModel):

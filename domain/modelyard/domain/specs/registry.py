@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from pydantic import Field, TypeAdapter
+
 from modelyard.domain.specs.base import JobSpec
 from modelyard.domain.specs.data import ImportSpec, PrepareSpec
 from modelyard.domain.specs.deployment import DeploySpec
@@ -10,7 +12,6 @@ from modelyard.domain.specs.evaluation import EvaluateSpec
 from modelyard.domain.specs.monitoring import MonitorSpec
 from modelyard.domain.specs.prompts import PromptSpec
 from modelyard.domain.specs.training import FinetuneSpec, PretrainSpec
-from pydantic import Field, TypeAdapter
 
 Spec = Annotated[
     PrepareSpec | ImportSpec | PretrainSpec | FinetuneSpec | PromptSpec | EvaluateSpec | DeploySpec | MonitorSpec,

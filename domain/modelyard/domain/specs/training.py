@@ -2,9 +2,10 @@
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from modelyard.domain.specs.base import DatasetRef, JobSpec, ModelRef, SpecModel
 from modelyard.domain.specs.data import Name
-from pydantic import Field
 
 
 class DeepSpeedSpec(SpecModel):

@@ -4,11 +4,12 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from modelyard.domain.workers.tables import Leadership, Worker
-from modelyard.kit.database import database_now, read_clock
 from sqlalchemy import CursorResult, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
+
+from modelyard.domain.workers.tables import Leadership, Worker
+from modelyard.kit.database import database_now, read_clock
 
 SILENT_SECONDS = 30.0
 """A worker that sent no heartbeat for so long counts as offline."""

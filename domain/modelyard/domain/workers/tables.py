@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from modelyard.domain.columns import json_field, time_field
 from sqlmodel import Field, SQLModel
+
+from modelyard.domain.columns import json_field, time_field
 
 
 class Worker(SQLModel, table=True):

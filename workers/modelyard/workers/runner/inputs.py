@@ -48,7 +48,10 @@ def locate_inputs(session: Session, given: Mapping[str, Mapping[str, Any]]) -> d
 def fetch_inputs(store: ArtifactStore, located: Mapping[str, Mapping[str, Any]], folder: Path) -> dict[str, dict[str, Any]]:
     """Bring inputs to this machine. Returns what `run.json` says of them, each with its local `path`."""
     return {
-        place: {**{key: value for key, value in entry.items() if key != "artifact_key"}, "path": str(_path_of(store, entry, folder))}
+        place: {
+            **{key: value for key, value in entry.items() if key != "artifact_key"},
+            "path": str(_path_of(store, entry, folder)),
+        }
         for place, entry in located.items()
     }
 

@@ -22,6 +22,7 @@ from modelyard.kit.storage import ArtifactStore, DamagedArtifact
 from modelyard.workers.engine.processes import run_folder
 from modelyard.workers.registry import RECIPES
 from modelyard.workers.runner.inputs import MissingInput, Resume, export_interactions, fetch_inputs, find_resume, locate_inputs
+from modelyard.workers.runner.lease import Lease
 from modelyard.workers.runner.ranks import Launch, Ranks, adopt_orphans, start_ranks
 from modelyard.workers.runner.reading import EventReader, LogReader
 from modelyard.workers.runner.supervisor import Supervisor
@@ -50,22 +51,26 @@ def main() -> int:
 
 def _run(settings: Settings, database: Database, job_id: str, attempt: int, stop: dict[str, Any]) -> None:
     folder = run_folder(settings, job_id, attempt)
+    lease = Lease(database, job_id, attempt, settings.lease_seconds, Ranks().kill)
+    lease.start()
     store = ArtifactStore(settings.artifacts, settings.folder("cache") / "artifacts")
     try:
         job, resume = _prepare(settings, database, store, folder, job_id, attempt)
     except (MissingInput, DamagedArtifact, FileNotFoundError) as error:
+        lease.release()
         with database.write() as session:
             finish(session, job_id, attempt, Outcome.BAD_DATA, f"An input cannot be read: {error}")
         return
     launch = _make_launch(settings, job, folder)
     ranks = start_ranks(launch)
     logs = [LogReader(folder / f"rank-{rank}.log", rank) for rank in range(len(launch.slots))]
-    supervisor = Supervisor(settings, database, store, job, folder, ranks, EventReader(folder / "events.jsonl"), logs)
+    supervisor = Supervisor(settings, database, store, job, folder, ranks, lease, EventReader(folder / "events.jsonl"), logs)
     stop["supervisor"] = supervisor
     if stop["requested"]:
         supervisor.drain_requested = True
     log.info("attempt started", job_id=job_id, attempt=attempt, resumed_from=resume.step if resume else None)
     supervisor.run()
+    lease.release()
     # Outputs are in the store and logs in the database; what remains on disk is for the curious.
     shutil.rmtree(folder / "outputs", ignore_errors=True)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)

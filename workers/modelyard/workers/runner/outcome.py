@@ -66,7 +66,9 @@ def classify(
 def _stopped(reason: str, exit_codes: Sequence[int]) -> Ending:
     saved = all(code in {0, EXIT_SAVED} for code in exit_codes)
     how = "saved and left" if saved else "did not leave in time and was killed"
-    return Ending(BY_STOP_REASON.get(reason, Outcome.CANCELLED), f"Asked to stop ({reason}); {how}", EXIT_SAVED if saved else None)
+    return Ending(
+        BY_STOP_REASON.get(reason, Outcome.CANCELLED), f"Asked to stop ({reason}); {how}", EXIT_SAVED if saved else None
+    )
 
 
 def _code_of(failed: Sequence[tuple[int, int]]) -> int | None:

@@ -62,8 +62,8 @@ class Ranks:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
             psutil.wait_procs(family, timeout=5)
-        for process in self.processes:
-            process.wait()
+        for rank in self.processes:
+            rank.wait()
 
 
 def adopt_orphans() -> None:
@@ -86,7 +86,7 @@ def _start_rank(launch: Launch, rank: int, port: int) -> subprocess.Popen[bytes]
             stdout=output,
             stderr=subprocess.STDOUT,
             pass_fds=launch.descriptors,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 - one prctl call, and the runner starts no thread before
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - one prctl call that takes no lock
         )
 
 

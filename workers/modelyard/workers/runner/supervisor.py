@@ -1,11 +1,11 @@
 """One attempt from start to end, seen by its supervisor.
 
-The loop: renew the lease, carry events and logs to the database, pass on wishes to stop, until the ranks are gone.
-If the database does not answer, the ranks go on and everything waits on disk; but before the lease could be given to
-somebody else, the runner ends its own tree, by a clock nobody can set back.
+The loop: carry events and logs to the database, pass on wishes to stop, until the ranks are gone. If the database does
+not answer, the ranks go on and everything waits on disk; the lease, renewed by a thread of its own, says for how long.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from modelyard.domain.deployments.repository import list_superseded, mark_ready, mark_stopped
-from modelyard.domain.jobs.lifecycle import Outcome, StaleAttempt
-from modelyard.domain.jobs.ownership import finish, own, renew
+from modelyard.domain.jobs.lifecycle import Outcome
+from modelyard.domain.jobs.ownership import finish, own
 from modelyard.domain.jobs.recording import Batch, record
 from modelyard.domain.jobs.repository import find_job
 from modelyard.domain.jobs.stopping import cancel
@@ -24,17 +24,13 @@ from modelyard.kit.database import Database, database_now
 from modelyard.kit.logs import get_logger
 from modelyard.kit.settings import Settings
 from modelyard.kit.storage import ArtifactStore
+from modelyard.workers.runner.lease import Lease
 from modelyard.workers.runner.outcome import Ending, classify
 from modelyard.workers.runner.outputs import keep_checkpoint, register_outputs, store_outputs
 from modelyard.workers.runner.ranks import Ranks, wait_for_change
 from modelyard.workers.runner.reading import EventReader, LogReader
 
 TICK_SECONDS = 0.5
-RENEWALS_PER_LEASE = 4
-LONGEST_RENEWAL_SECONDS = 2.0
-"""Also how long a cancel takes to be noticed."""
-DEADLINE_SHARE = 0.9
-"""The tree is ended after this share of the lease without a renewal."""
 log = get_logger(__name__)
 
 
@@ -48,14 +44,13 @@ class Supervisor:
     job: Job
     folder: Path
     ranks: Ranks
+    lease: Lease
     events: EventReader
     logs: list[LogReader]
     stop_reason: str | None = None
     drain_requested: bool = False
     seen: list[dict[str, Any]] = field(default_factory=list)
     """Events that matter at the end: outputs and errors."""
-    _renewed_at: float = field(default_factory=time.monotonic)
-    _renew_after: float = 0.0
     _kill_after: float | None = None
     _started_at: float = field(default_factory=time.monotonic)
     _is_ready: bool = False
@@ -72,26 +67,15 @@ class Supervisor:
 
     def _tick(self) -> None:
         try:
-            self._renew_if_due()
             self._carry()
         except SQLAlchemyError as error:
             log.warning("the database does not answer; the job goes on", job_id=self.job.id, error=type(error).__name__)
+        wish = self.lease.stop_requested or ("drained" if self.drain_requested else None)
+        if wish is not None and self.stop_reason is None:
+            self._ask_to_stop(wish)
         self._check_deadlines()
-        if self.drain_requested and self.stop_reason is None:
-            self._ask_to_stop("drained")
         if self.ranks.has_failure():
             self.ranks.kill()
-
-    def _renew_if_due(self) -> None:
-        now = time.monotonic()
-        if now < self._renew_after:
-            return
-        with self.database.write() as session:
-            renewal = renew(session, self.job.id, self.job.attempt, self.settings.lease_seconds)
-        self._renewed_at = now
-        self._renew_after = now + min(self.settings.lease_seconds / RENEWALS_PER_LEASE, LONGEST_RENEWAL_SECONDS)
-        if renewal.stop_requested and self.stop_reason is None:
-            self._ask_to_stop(renewal.stop_requested)
 
     def _carry(self, is_last: bool = False) -> None:
         """Bring new events and log lines to the database, each event exactly once."""
@@ -135,9 +119,6 @@ class Supervisor:
 
     def _check_deadlines(self) -> None:
         now = time.monotonic()
-        if now - self._renewed_at > self.settings.lease_seconds * DEADLINE_SHARE:
-            self.ranks.kill()
-            raise StaleAttempt(self.job.id, self.job.attempt)
         if self._kill_after is not None and now > self._kill_after:
             self.ranks.kill()
         limit = self.job.spec.get("ready_within_seconds")
@@ -170,13 +151,12 @@ class Supervisor:
                 mark_stopped(session, job.id, job.attempt)
             finish(session, job.id, job.attempt, ending.outcome, ending.message, ending.exit_code, **values)
 
-    def _insist(self, action: Any) -> None:
-        """Do something now or as soon as the database is back, while the lease is still ours."""
+    def _insist(self, action: Callable[[], None]) -> None:
+        """Do something now or as soon as the database is back; the lease's deadline ends the wait if it must."""
         while True:
             try:
-                self._renew_if_due()
-                return action()  # type: ignore[no-any-return]
+                action()
+                return
             except SQLAlchemyError as error:
                 log.warning("waiting for the database", job_id=self.job.id, error=type(error).__name__)
-                self._check_deadlines()
                 time.sleep(TICK_SECONDS)

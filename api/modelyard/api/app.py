@@ -1,0 +1,66 @@
+"""The application: its parts, routes, errors and documents."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from modelyard.api.bodies import BodyLimit
+from modelyard.api.cluster.endpoints import router as cluster
+from modelyard.api.dependencies import Platform
+from modelyard.api.deployments.endpoints import router as deployments
+from modelyard.api.deployments.gateway import make_client
+from modelyard.api.deployments.gateway import router as gateway
+from modelyard.api.documentation import add_documentation
+from modelyard.api.errors import install_error_handlers
+from modelyard.api.health.endpoints import router as health
+from modelyard.api.jobs.endpoints import router as jobs
+from modelyard.api.pipelines.endpoints import router as pipelines
+from modelyard.api.projects.endpoints import router as keys
+from modelyard.api.registry.endpoints import routers as registry
+from modelyard.kit.database import Database
+from modelyard.kit.logs import set_up_logs
+from modelyard.kit.queue import Broker, make_app
+from modelyard.kit.settings import Settings, get_settings
+from modelyard.kit.storage import ArtifactStore
+
+DESCRIPTION = """Submit lifecycle jobs, watch them, and talk to what they deployed.
+
+Every route needs `Authorization: Bearer <key>`; errors are problem details (RFC 9457); lists are cursor pages
+(`limit`, `after` → `data`, `has_more`, `next`); creating routes take an `Idempotency-Key`."""
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Build the API. Reads the environment where no settings are given; connects to nothing yet."""
+    settings = settings or get_settings()
+    set_up_logs(settings.log_level)
+    app = FastAPI(
+        title="Modelyard",
+        version="0.1.0",
+        description=DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=_lifespan,
+    )
+    app.openapi_version = "3.2.0"
+    app.state.platform = Platform(
+        settings=settings,
+        database=Database(settings.database),
+        store=ArtifactStore(settings.artifacts, settings.folder("cache") / "artifacts"),
+        queue=make_app(settings),
+        broker=Broker(settings),
+    )
+    app.add_middleware(BodyLimit, limit_bytes=settings.max_body_megabytes * 2**20)
+    install_error_handlers(app)
+    for router in (health, jobs, pipelines, *registry, deployments, gateway, cluster, keys):
+        app.include_router(router)
+    add_documentation(app)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async with make_client() as client:
+        app.state.model_client = client
+        yield
+    app.state.platform.database.dispose()

@@ -1,0 +1,1 @@
+"""Deployments over HTTP, and the gateway to their model servers."""

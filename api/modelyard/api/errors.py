@@ -1,0 +1,117 @@
+"""Errors as problem details (RFC 9457). The extra member `error` makes the same body readable for OpenAI clients."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import OperationalError
+from starlette.exceptions import HTTPException
+
+from modelyard.domain.errors import DomainError
+from modelyard.kit.logs import get_logger
+
+TITLES = {
+    400: "Bad request",
+    401: "A valid API key is needed",
+    403: "The API key may not do this",
+    404: "Not found",
+    405: "Method not allowed",
+    409: "Conflict",
+    413: "Body too large",
+    422: "The request cannot be used as it is",
+    500: "Internal error",
+    502: "The model server did not answer",
+    503: "Not available now",
+}
+log = get_logger(__name__)
+
+
+class ApiError(DomainError):
+    """An error only HTTP knows: authentication, sizes, upstream servers."""
+
+    def __init__(self, status: int, code: str, message: str, *, field: str | None = None, value: object = None) -> None:
+        super().__init__(message, field=field, value=value)
+        self.status, self.code = status, code
+
+
+def problem(
+    status: int, code: str, detail: str, fields: Sequence[dict[str, Any]] = (), headers: dict[str, str] | None = None
+) -> JSONResponse:
+    """A problem document."""
+    body = {
+        "type": f"urn:modelyard:problem:{code}",
+        "title": TITLES.get(status, "Error"),
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "errors": list(fields),
+        "error": {"message": detail, "type": code, "code": code, "param": fields[0]["field"] if fields else None},
+    }
+    return JSONResponse(body, status, headers=headers, media_type="application/problem+json")
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Make every error of an app a problem document."""
+    app.add_exception_handler(DomainError, _domain_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(OperationalError, _database_error)
+    app.add_exception_handler(Exception, _unexpected_error)
+
+
+def _domain_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, DomainError)
+    fields = [{"field": error.field, "value": _short(error.value), "reason": str(error)}] if error.field else []
+    headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
+    return problem(error.status, error.code, str(error), fields, headers)
+
+
+def _validation_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    fields = [
+        {"field": _field_of(found["loc"]), "value": _short(found.get("input")), "reason": found["msg"]}
+        for found in error.errors()
+    ]
+    detail = "; ".join(f"{entry['field']}: {entry['reason']}" for entry in fields[:5])
+    return problem(422, "invalid_request", detail, fields)
+
+
+def _field_of(location: Sequence[Any]) -> str:
+    """`("body", "spec", "pretrain", "steps")` -> `spec.steps`: the union's member name says nothing to the user."""
+    from modelyard.domain.specs import KINDS
+
+    parts = [str(part) for part in location]
+    if parts and parts[0] == "body":
+        parts = parts[1:]
+    kept = [part for position, part in enumerate(parts) if not (part in KINDS and position and parts[position - 1] == "spec")]
+    return ".".join(kept) or "body"
+
+
+def _short(value: object) -> object:
+    text = str(value)
+    return (
+        value
+        if len(text) <= 200 and isinstance(value, str | int | float | bool | None)
+        else f"{text[:200]}…"
+        if len(text) > 200
+        else text
+    )
+
+
+def _http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    code = {404: "no_such_route", 405: "method_not_allowed"}.get(error.status_code, "http_error")
+    detail = f"{request.method} {request.url.path}: {error.detail}. GET /openapi.json lists the routes"
+    return problem(error.status_code, code, detail, headers=dict(error.headers) if error.headers else None)
+
+
+def _database_error(request: Request, error: Exception) -> JSONResponse:
+    log.error("database unavailable", error=str(error))
+    return problem(503, "database_unavailable", "The database does not answer; try again shortly", headers={"Retry-After": "2"})
+
+
+def _unexpected_error(request: Request, error: Exception) -> JSONResponse:
+    log.error("unexpected error", path=request.url.path, exc_info=error)
+    return problem(500, "internal_error", "Something went wrong on the server; its log says what")

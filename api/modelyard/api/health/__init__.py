@@ -1,0 +1,1 @@
+"""Is it alive, and what does not answer."""

@@ -1,0 +1,170 @@
+"""Routes of jobs."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, BackgroundTasks, Header, Query, Response
+from fastapi.responses import StreamingResponse
+
+from modelyard.api.dependencies import OnceDep, PageDep, PlatformDep, Reader, Writer
+from modelyard.api.jobs.schemas import (
+    AttemptPublic,
+    CheckpointPublic,
+    EventPublic,
+    ExplanationPublic,
+    JobCreate,
+    JobPublic,
+    LogPublic,
+    MetricPublic,
+)
+from modelyard.api.jobs.service import explain_job, ring_or_leave, show_job
+from modelyard.api.jobs.streaming import stream_events
+from modelyard.api.pages import PageOf, make_page
+from modelyard.domain.jobs import repository, stopping
+from modelyard.domain.jobs.lifecycle import JobState
+from modelyard.domain.jobs.submission import submit
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+Cursor = Annotated[int, Query(ge=0, description="Id of the last one seen")]
+Count = Annotated[int, Query(ge=1, le=5000)]
+
+
+@router.post("", status_code=202)
+def create_job(
+    body: JobCreate, response: Response, later: BackgroundTasks, platform: PlatformDep, caller: Writer, once: OnceDep
+) -> JobPublic:
+    """Submit a job. It is safe once this answers, whatever happens to Redis or the workers."""
+    id_, is_new = once.create(caller, lambda session: submit(session, caller.project_id, body.to_request()).id)
+    with platform.database.read() as session:
+        job = repository.get_job_or_raise(session, caller.project_id, id_)
+    if is_new:
+        later.add_task(ring_or_leave, platform, [job])
+    response.headers["Location"] = f"/v1/jobs/{id_}"
+    return show_job(job)
+
+
+@router.get("")
+def list_jobs(
+    platform: PlatformDep,
+    caller: Reader,
+    page: PageDep,
+    state: Annotated[list[JobState] | None, Query(description="Only these states")] = None,
+    kind: str | None = None,
+    pipeline_id: str | None = None,
+) -> PageOf[JobPublic]:
+    """List jobs, newest first."""
+    with platform.database.read() as session:
+        rows = repository.list_jobs(
+            session,
+            caller.project_id,
+            states=[str(each) for each in state or []],
+            kind=kind,
+            pipeline_id=pipeline_id,
+            after=page.after,
+            limit=page.limit + 1,
+        )
+        return make_page(rows, page.limit, show_job)
+
+
+@router.get("/{job_id}")
+def get_job(job_id: str, platform: PlatformDep, caller: Reader) -> JobPublic:
+    """One job."""
+    with platform.database.read() as session:
+        return show_job(repository.get_job_or_raise(session, caller.project_id, job_id))
+
+
+@router.post("/{job_id}/cancel", status_code=202)
+def cancel_job(job_id: str, platform: PlatformDep, caller: Writer) -> JobPublic:
+    """End a job: at once if it waits; if it runs it saves a checkpoint, leaves, and no process of it stays."""
+    with platform.database.write() as session:
+        job = repository.get_job_or_raise(session, caller.project_id, job_id)
+        stopping.cancel(session, job)
+        return show_job(job)
+
+
+@router.post("/{job_id}/pause", status_code=202)
+def pause_job(job_id: str, platform: PlatformDep, caller: Writer) -> JobPublic:
+    """Ask a running job to save and leave, to be resumed later."""
+    with platform.database.write() as session:
+        job = repository.get_job_or_raise(session, caller.project_id, job_id)
+        stopping.pause(session, job)
+        return show_job(job)
+
+
+@router.post("/{job_id}/resume", status_code=202)
+def resume_job(job_id: str, later: BackgroundTasks, platform: PlatformDep, caller: Writer) -> JobPublic:
+    """Queue a paused job again; it continues from its checkpoint."""
+    with platform.database.write() as session:
+        job = repository.get_job_or_raise(session, caller.project_id, job_id)
+        stopping.resume(session, job)
+    later.add_task(ring_or_leave, platform, [job])
+    return show_job(job)
+
+
+@router.get("/{job_id}/explain")
+def explain(job_id: str, platform: PlatformDep, caller: Reader) -> ExplanationPublic:
+    """Why the job waits or why it failed, and what to do about it."""
+    with platform.database.read() as session:
+        job = repository.get_job_or_raise(session, caller.project_id, job_id)
+        return ExplanationPublic.model_validate(explain_job(session, job), from_attributes=True)
+
+
+@router.get("/{job_id}/attempts")
+def list_attempts(job_id: str, platform: PlatformDep, caller: Reader) -> PageOf[AttemptPublic]:
+    """All attempts, oldest first."""
+    with platform.database.read() as session:
+        repository.get_job_or_raise(session, caller.project_id, job_id)
+        rows = repository.list_attempts(session, job_id)
+        return make_page(rows, len(rows), AttemptPublic.model_validate)
+
+
+@router.get("/{job_id}/checkpoints")
+def list_checkpoints(job_id: str, platform: PlatformDep, caller: Reader) -> PageOf[CheckpointPublic]:
+    """Checkpoints kept, newest first."""
+    with platform.database.read() as session:
+        repository.get_job_or_raise(session, caller.project_id, job_id)
+        rows = repository.list_checkpoints(session, job_id)
+        return make_page(rows, len(rows), CheckpointPublic.model_validate)
+
+
+@router.get(
+    "/{job_id}/events",
+    response_model=PageOf[EventPublic],
+    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+)
+def list_events(
+    job_id: str,
+    platform: PlatformDep,
+    caller: Reader,
+    after: Cursor = 0,
+    limit: Count = 200,
+    accept: Annotated[str, Header()] = "application/json",
+    last_event_id: Annotated[int | None, Header(ge=0)] = None,
+) -> Any:
+    """Events in order; with `Accept: text/event-stream` as a live stream that `Last-Event-ID` resumes."""
+    with platform.database.read() as session:
+        repository.get_job_or_raise(session, caller.project_id, job_id)
+        if "text/event-stream" in accept:
+            stream = stream_events(platform, job_id, last_event_id or after)
+            return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+        rows = repository.list_events(session, job_id, after, limit + 1)
+        return make_page(rows, limit, EventPublic.model_validate)
+
+
+@router.get("/{job_id}/metrics")
+def list_metrics(
+    job_id: str, platform: PlatformDep, caller: Reader, name: str | None = None, after: Cursor = 0, limit: Count = 5000
+) -> PageOf[MetricPublic]:
+    """Metric points in the order they were reported."""
+    with platform.database.read() as session:
+        repository.get_job_or_raise(session, caller.project_id, job_id)
+        rows = repository.list_metrics(session, job_id, name, after, limit + 1)
+        return make_page(rows, limit, MetricPublic.model_validate)
+
+
+@router.get("/{job_id}/logs")
+def list_logs(job_id: str, platform: PlatformDep, caller: Reader, after: Cursor = 0, limit: Count = 500) -> PageOf[LogPublic]:
+    """Log lines of all ranks, in the order they came."""
+    with platform.database.read() as session:
+        repository.get_job_or_raise(session, caller.project_id, job_id)
+        rows = repository.list_logs(session, job_id, after, limit + 1)
+        return make_page(rows, limit, LogPublic.model_validate)

@@ -1,0 +1,64 @@
+"""Routes of pipelines."""
+
+from fastapi import APIRouter, BackgroundTasks, Response
+from sqlmodel import Session
+
+from modelyard.api.dependencies import OnceDep, PageDep, PlatformDep, Reader, Writer
+from modelyard.api.jobs.service import ring_or_leave, show_job
+from modelyard.api.pages import PageOf, make_page
+from modelyard.api.pipelines.schemas import PipelineCreate, PipelinePublic
+from modelyard.domain.jobs.lifecycle import JobState
+from modelyard.domain.jobs.stopping import cancel
+from modelyard.domain.pipelines import service
+from modelyard.domain.pipelines.tables import Pipeline
+
+router = APIRouter(prefix="/v1/pipelines", tags=["pipelines"])
+
+
+@router.post("", status_code=202)
+def create_pipeline(
+    body: PipelineCreate, response: Response, later: BackgroundTasks, platform: PlatformDep, caller: Writer, once: OnceDep
+) -> PipelinePublic:
+    """Submit all jobs of a pipeline, or none if one of them is wrong."""
+    steps = {name: step.to_step() for name, step in body.jobs.items()}
+    id_, is_new = once.create(caller, lambda session: service.create_pipeline(session, caller.project_id, body.name, steps).id)
+    with platform.database.read() as session:
+        jobs = list(service.list_steps(session, id_))
+        shown = _show(session, service.get_pipeline_or_raise(session, caller.project_id, id_))
+    if is_new:
+        later.add_task(ring_or_leave, platform, jobs)
+    response.headers["Location"] = f"/v1/pipelines/{id_}"
+    return shown
+
+
+@router.get("")
+def list_pipelines(platform: PlatformDep, caller: Reader, page: PageDep) -> PageOf[PipelinePublic]:
+    """List pipelines, newest first, without their jobs."""
+    with platform.database.read() as session:
+        rows = service.list_pipelines(session, caller.project_id, page.after, page.limit + 1)
+        return make_page(rows, page.limit, PipelinePublic.model_validate)
+
+
+@router.get("/{pipeline_id}")
+def get_pipeline(pipeline_id: str, platform: PlatformDep, caller: Reader) -> PipelinePublic:
+    """One pipeline with its jobs."""
+    with platform.database.read() as session:
+        return _show(session, service.get_pipeline_or_raise(session, caller.project_id, pipeline_id))
+
+
+@router.post("/{pipeline_id}/cancel", status_code=202)
+def cancel_pipeline(pipeline_id: str, platform: PlatformDep, caller: Writer) -> PipelinePublic:
+    """Cancel every job of a pipeline that is not finished."""
+    with platform.database.write() as session:
+        pipeline = service.get_pipeline_or_raise(session, caller.project_id, pipeline_id)
+        for job in service.list_steps(session, pipeline_id):
+            if not JobState(job.state).is_finished():
+                cancel(session, job)
+        session.flush()
+        return _show(session, pipeline)
+
+
+def _show(session: Session, pipeline: Pipeline) -> PipelinePublic:
+    shown = PipelinePublic.model_validate(pipeline)
+    shown.jobs = [show_job(job) for job in service.list_steps(session, pipeline.id)]
+    return shown

@@ -1,0 +1,75 @@
+"""Routes of API keys; only for keys with the scope `admin`."""
+
+import time
+from typing import Annotated, Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+
+from modelyard.api.dependencies import Admin, PlatformDep
+from modelyard.api.errors import ApiError
+from modelyard.api.times import Time
+from modelyard.domain.projects import repository
+
+router = APIRouter(prefix="/v1/keys", tags=["keys"])
+
+
+class KeyCreate(BaseModel):
+    """A key to make, bound to the caller's project."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    scopes: list[Literal["read", "write", "admin"]] = Field(default=["read", "write"], min_length=1)
+
+
+class KeyPublic(BaseModel):
+    """A key without its secret."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    name: str
+    hint: str
+    scopes: list[str]
+    created_at: Time
+    revoked_at: Time | None
+
+
+class KeyMade(KeyPublic):
+    """A key with its secret, shown this once."""
+
+    key: str
+
+
+class KeyList(BaseModel):
+    """All keys of a project."""
+
+    data: list[KeyPublic]
+
+
+@router.post("", status_code=201)
+def create_key(body: KeyCreate, platform: PlatformDep, caller: Admin) -> KeyMade:
+    """Make a key. The secret is in this answer and nowhere else."""
+    with platform.database.write() as session:
+        row, secret = repository.create_key(session, caller.project_id, body.name, tuple(body.scopes))
+        return KeyMade(**KeyPublic.model_validate(row).model_dump(), key=secret)
+
+
+@router.get("")
+def list_keys(platform: PlatformDep, caller: Admin) -> KeyList:
+    """All keys of the project, without secrets."""
+    with platform.database.read() as session:
+        rows = repository.list_keys(session, caller.project_id)
+        return KeyList(data=[KeyPublic.model_validate(row) for row in rows])
+
+
+@router.delete("/{key_id}", status_code=204)
+def revoke_key(key_id: str, platform: PlatformDep, caller: Admin) -> None:
+    """Revoke a key at once."""
+    if key_id == caller.key_id:
+        raise ApiError(409, "own_key", "A key cannot revoke itself; use another admin key", field="key_id", value=key_id)
+    with platform.database.write() as session:
+        row = repository.get_key_or_raise(session, caller.project_id, key_id)
+        row.revoked_at = time.time()
+        session.add(row)

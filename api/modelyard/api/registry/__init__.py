@@ -1,0 +1,1 @@
+"""Datasets, models, prompts, evaluations and reports over HTTP."""

@@ -1,0 +1,1 @@
+"""Who runs when, and repair: everything here would happen with nobody asking."""
