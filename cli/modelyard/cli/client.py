@@ -94,9 +94,9 @@ class Client:
         explanation: Document = self.get(f"/v1/jobs/{job_id}/explain")
         return explanation
 
-    def get_metrics(self, job_id: str, **query: Any) -> list[Document]:
-        """Metric points `{"name", "step", "value", "attempt", "at"}`."""
-        points: list[Document] = self.get(f"/v1/jobs/{job_id}/metrics", **query)["data"]
+    def get_metrics(self, job_id: str, after: int = 0) -> list[Document]:
+        """Metric points after an id, oldest first: `{"id", "name", "step", "value", "attempt", "at"}`."""
+        points: list[Document] = self.get(f"/v1/jobs/{job_id}/metrics", after=after)["data"]
         return points
 
     def get_logs(self, job_id: str, after: Any = None) -> Document:

@@ -5,7 +5,7 @@ from typing import Any
 from modelyard.cli.client import Client, Document
 from modelyard.cli.console import print_json
 from modelyard.cli.errors import CommandError, NotFound
-from modelyard.cli.progress import ProgressView, latest_values
+from modelyard.cli.progress import ProgressView
 from modelyard.cli.waiting import FINAL_STATES, has_succeeded, is_done, raise_if_failed, wait_until
 
 
@@ -23,19 +23,34 @@ def fetch_thing(client: Client, thing_id: str) -> Document:
 def follow(client: Client, thing_id: str, timeout_seconds: float | None = None) -> Document:
     """Show progress until the job or pipeline is done; return its last state. Raises `WaitTimedOut`."""
     with ProgressView() as view:
+        latest = LatestMetrics(client)
         return wait_until(
-            lambda: fetch_thing(client, thing_id),
-            is_done,
-            lambda thing: show(client, view, thing),
-            timeout_seconds,
+            lambda: fetch_thing(client, thing_id), is_done, lambda thing: show(view, latest, thing), timeout_seconds
         )
 
 
-def show(client: Client, view: ProgressView, thing: Document) -> None:
+class LatestMetrics:
+    """The newest value of each metric of running jobs; each look asks only for what came since the last one."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._after: dict[str, int] = {}
+        self._values: dict[str, dict[str, float]] = {}
+
+    def get(self, job: Document) -> dict[str, float]:
+        """Metric name -> newest value."""
+        values = self._values.setdefault(job["id"], {})
+        if job["state"] == "running":
+            for point in self._client.get_metrics(job["id"], self._after.get(job["id"], 0)):
+                values[point["name"]] = point["value"]
+                self._after[job["id"]] = point["id"]
+        return values
+
+
+def show(view: ProgressView, latest: LatestMetrics, thing: Document) -> None:
     """Update the view with every job of a pipeline, or with the one job."""
     for job in thing.get("jobs") or [thing]:
-        points = client.get_metrics(job["id"]) if job["state"] == "running" else []
-        view.update(job, latest_values(points))
+        view.update(job, latest.get(job))
 
 
 def explain_failure(client: Client, thing: Document) -> None:

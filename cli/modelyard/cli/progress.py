@@ -84,8 +84,3 @@ class ProgressView:
 
 def _reason_of(job: Document) -> str:
     return str(job.get("reason") or "") if job["state"] in {"held", "queued", "failed", "quarantined"} else ""
-
-
-def latest_values(points: list[Document]) -> dict[str, float]:
-    """The newest value of each metric: points come oldest first."""
-    return {point["name"]: point["value"] for point in points}

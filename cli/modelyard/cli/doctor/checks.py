@@ -58,24 +58,20 @@ def check_the_database(settings: "Settings") -> list[Finding]:
 
 def check_queues(settings: "Settings") -> list[Finding]:
     """Whether every queue with waiting jobs is served by a worker that is online."""
-    from sqlalchemy import func
     from sqlalchemy.exc import SQLAlchemyError
-    from sqlmodel import col, select
 
-    from modelyard.domain.jobs.tables import Job
+    from modelyard.domain.jobs.repository import count_by_queue
     from modelyard.domain.workers.repository import list_online
     from modelyard.kit.database import Database
 
     try:
         with Database(settings.database).read() as session:
             online = list_online(session)
-            waiting = session.exec(
-                select(Job.queue, func.count()).where(col(Job.state) == "queued").group_by(col(Job.queue))
-            ).all()
+            waiting = {queue: counts.get("queued", 0) for queue, counts in count_by_queue(session).items()}
     except SQLAlchemyError:
         return []  # the database check says so
     served = {queue for worker in online for queue in worker.queues}
-    findings = [describe_queue(queue, count, queue in served) for queue, count in waiting]
+    findings = [describe_queue(queue, count, queue in served) for queue, count in waiting.items() if count]
     names = ", ".join(worker.id for worker in online) or "none"
     status: Literal["ok", "warning"] = "ok" if online else "warning"
     return [Finding("workers", status, f"online: {names}", "" if online else "start one with `modelyard worker`"), *findings]

@@ -14,7 +14,7 @@ from modelyard.cli.doctor.checks import (
     check_the_broker,
     check_the_database,
 )
-from modelyard.cli.errors import CommandError
+from modelyard.cli.errors import CommandError, NotFound
 from modelyard.cli.platform.record import read_record
 from modelyard.kit.settings import Settings
 
@@ -33,9 +33,11 @@ def report(data_dir: Path, as_json: bool) -> None:
 
 
 def examine(data_dir: Path) -> list[Finding]:
-    """Look at the platform of a data directory, or at the one the environment names."""
+    """Look at the platform of a data directory, or at the one the environment names. Raises `NotFound`."""
     settings, record = Settings(data_dir=data_dir.resolve()), read_record(data_dir.resolve())
     start = f"start it with `modelyard up --data-dir {data_dir}`"
+    if record is None and settings.database_url is None:
+        raise NotFound(f"There is no platform in {data_dir.resolve()}: {start}, or set MODELYARD_DATABASE_URL")
     findings: list[Finding] = []
     if record is not None:
         findings += check_http("api", f"{record.api_url}/healthz", start)

@@ -9,7 +9,7 @@ from modelyard.cli.client import Client
 from modelyard.cli.console import print_json, say
 from modelyard.cli.credentials import find_credentials
 from modelyard.cli.errors import CommandError, JobFailed
-from modelyard.cli.following import explain_failure, show
+from modelyard.cli.following import LatestMetrics, explain_failure, show
 from modelyard.cli.platform.panel import show_panel
 from modelyard.cli.platform.record import find_supervisor
 from modelyard.cli.platform.start import UpOptions, start_detached
@@ -77,10 +77,11 @@ def _run(client: Client, key: str, document: Document) -> Outcome:
         outcome.pipeline = client.submit_pipeline(document)
         pipeline_id = outcome.pipeline["id"]
         with ProgressView() as view:
+            latest = LatestMetrics(client)
 
             def seen(pipeline: Document) -> None:
                 outcome.pipeline = pipeline
-                show(client, view, pipeline)
+                show(view, latest, pipeline)
 
             def fetch() -> Document:
                 return client.get_pipeline(pipeline_id)

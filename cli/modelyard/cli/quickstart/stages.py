@@ -1,5 +1,6 @@
 """What the quickstart reports about each stage."""
 
+from datetime import datetime
 from typing import Any
 
 from modelyard.cli.progress import state_of
@@ -22,8 +23,10 @@ def describe_stage(job: Document) -> Document:
 
 def measure_seconds(job: Document) -> float | None:
     """Seconds the job ran, or took to become ready; None if it never started or is not done."""
-    end = job["ready_at"] or job["finished_at"]
-    return None if job["started_at"] is None or end is None else round(end - job["started_at"], 1)
+    start, end = job["started_at"], job["ready_at"] or job["finished_at"]
+    if start is None or end is None:
+        return None
+    return round((datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds(), 1)
 
 
 def find_deployment(pipeline: Document) -> Document | None:

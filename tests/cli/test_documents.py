@@ -1,0 +1,26 @@
+"""What `modelyard submit` makes of a file."""
+
+import pytest
+
+from modelyard.cli.documents import parse_submission
+from modelyard.cli.errors import WrongUsage
+
+
+class TestParse:
+    def test_pipeline(self) -> None:
+        found = parse_submission("name: p\njobs: {a: {spec: {kind: prepare}}}", "file")
+        assert (found.type, found.body["jobs"]["a"]["spec"]["kind"]) == ("pipeline", "prepare")
+
+    def test_job_keeps_what_stands_beside_the_spec(self) -> None:
+        found = parse_submission('{"spec": {"kind": "prepare", "name": "x"}, "priority": 60}', "file")
+        assert (found.type, found.body) == ("job", {"spec": {"kind": "prepare", "name": "x"}, "priority": 60})
+
+    def test_kind_beside_the_spec(self) -> None:
+        assert parse_submission("kind: prepare\nspec: {name: x}", "file").body == {"spec": {"kind": "prepare", "name": "x"}}
+
+    def test_bare_spec(self) -> None:
+        assert parse_submission("kind: prepare\nname: x", "file").body == {"spec": {"kind": "prepare", "name": "x"}}
+
+    def test_two_kinds(self) -> None:
+        with pytest.raises(WrongUsage, match=r"'prepare'.*'import'"):
+            parse_submission("kind: prepare\nspec: {kind: import}", "file")
