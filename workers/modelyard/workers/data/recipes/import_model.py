@@ -133,9 +133,7 @@ def _facts(model: Any) -> dict[str, Any]:
     }
 
 
-def _write_card(
-    folder: Path, spec: ImportSpec, weights: Weights, facts: dict[str, Any], checks: TokenizerChecks
-) -> None:
+def _write_card(folder: Path, spec: ImportSpec, weights: Weights, facts: dict[str, Any], checks: TokenizerChecks) -> None:
     verdict = "The tokenizer passed every check." if checks.passed else "**The tokenizer failed a check; see below.**"
     write_model_card(
         folder,

@@ -8,17 +8,20 @@ from modelyard.domain.specs.training import PretrainSpec
 from modelyard.workers.libraries import configure_libraries
 from modelyard.workers.model_card import write_model_card
 from modelyard.workers.recipe import NotFinite, Run, Stopped, run_recipe
-from modelyard.workers.training.checkpoints import Progress, load_checkpoint, save_checkpoint
-from modelyard.workers.training.corpus import Corpus, prepare_corpus
+from modelyard.workers.training.checkpoints import Progress, read_progress, write_progress
+from modelyard.workers.training.corpus import TOKENIZER_FILE, Corpus, prepare_corpus
 from modelyard.workers.training.deepspeed_config import derive_config
-from modelyard.workers.training.distributed import join_ranks, leave_ranks, sum_over_ranks
+from modelyard.workers.training.distributed import barrier, join_ranks, leave_ranks, sum_over_ranks
+from modelyard.workers.training.gradient_norm import keep_gradient_norm
 from modelyard.workers.training.llama import build_model, save_model
 from modelyard.workers.training.schedule import learning_rate_at
 from modelyard.workers.training.token_store import TokenStore, numbers_at, spread_numbers
 
-VALIDATION_SEQUENCES = 256
-"""Held-out sequences per validation, evenly spread and always the same: 32,768 tokens at the default length."""
+VALIDATION_SEQUENCES = 128
+"""Held-out sequences per validation, evenly spread and always the same: 16,384 tokens at the default length."""
 MOST_METRIC_POINTS = 2000
+ENGINE_STATE = "state"
+"""Folder of DeepSpeed's part inside a checkpoint."""
 
 
 def main(run: Run[PretrainSpec]) -> None:
@@ -28,6 +31,7 @@ def main(run: Run[PretrainSpec]) -> None:
     configure_libraries(run.device)
     join_ranks(run)
     import deepspeed
+    import transformers
 
     corpus = prepare_corpus(run)
     model = build_model(spec, corpus.tokenizer)
@@ -35,7 +39,10 @@ def main(run: Run[PretrainSpec]) -> None:
     engine, *_ = deepspeed.initialize(
         model=model, model_parameters=model.parameters(), config=derive_config(spec, run.device)
     )  # fmt: skip
-    progress = load_checkpoint(run, engine)
+    keep_gradient_norm(engine)
+    progress = read_progress(run)
+    if run.resume_from is not None:
+        engine.load_checkpoint(str(run.resume_from), tag=ENGINE_STATE)
     run.progress(progress.step / spec.steps, f"{parameters / 1e6:.1f} M parameters, {len(corpus.train.tokens)} tokens")
     if progress.first_validation_loss is None:
         progress.first_validation_loss = _validate(run, engine, corpus.heldout, progress)
@@ -50,11 +57,11 @@ def main(run: Run[PretrainSpec]) -> None:
         "architecture": "llama",
         "vocabulary_size": len(corpus.tokenizer),
         "context_length": spec.sequence_length,
-        "transformers_version": model.config.transformers_version,
+        "transformers_version": transformers.__version__,
     }
     if run.rank == 0:
         _write_card(run, folder, facts, figures)
-    run.output("model", "model", name=spec.name, role="pretrained", tokenizer_verified=True, **facts, **figures)
+    run.output("model", "model", name=spec.name, role="pretrained", **facts, **figures)
     run.figures(parameters=parameters, **figures)
     leave_ranks()
 
@@ -85,7 +92,7 @@ def _train(run: Run[PretrainSpec], engine: Any, corpus: Corpus, progress: Progre
         if progress.step % spec.evaluate_every == 0 or is_last:
             _validate(run, engine, corpus.heldout, progress)
         if progress.step % spec.save_every == 0 or is_last or stops:
-            save_checkpoint(run, engine, corpus.tokenizer, progress, loss=loss)
+            _save_checkpoint(run, engine, corpus, progress, loss)
         if stops and not is_last:
             leave_ranks()
             raise Stopped
@@ -113,20 +120,9 @@ def _step(run: Run[PretrainSpec], engine: Any, store: TokenStore, step: int) -> 
         # The model shifts the labels itself. Sequences may span documents, parted by an end token, as in GPT-2.
         loss = engine(input_ids=batch, labels=batch).loss
         engine.backward(loss)
-        norm = _norm_before_step(engine)
         engine.step()
         total += float(loss.detach())
-    return rate, total / rounds, norm if norm is not None else float(engine.get_global_grad_norm() or 0.0)
-
-
-def _norm_before_step(engine: Any) -> float | None:
-    """DeepSpeed reports the norm under ZeRO only; without it every rank holds all gradients, already averaged."""
-    import torch
-
-    if engine.zero_optimization_stage() > 0 or engine.bfloat16_enabled():
-        return None
-    gradients = [parameter.grad for parameter in engine.module.parameters() if parameter.grad is not None]
-    return float(torch.nn.utils.get_total_norm(gradients))
+    return rate, total / rounds, float(engine.get_global_grad_norm() or 0.0)
 
 
 def _validate(run: Run[PretrainSpec], engine: Any, store: TokenStore, progress: Progress) -> float:
@@ -152,6 +148,17 @@ def _validate(run: Run[PretrainSpec], engine: Any, store: TokenStore, progress: 
     progress.last_validation_loss = loss
     run.metrics(progress.step, validation_loss=loss, validation_perplexity=math.exp(loss))
     return loss
+
+
+def _save_checkpoint(run: Run[PretrainSpec], engine: Any, corpus: Corpus, progress: Progress, loss: float) -> None:
+    with run.checkpoint(progress.step, loss=loss) as folder:
+        # Rank 0 empties the folder when it enters; nobody may write before that.
+        barrier()
+        engine.save_checkpoint(str(folder), tag=ENGINE_STATE)
+        if run.rank == 0:
+            (folder / TOKENIZER_FILE).write_text(corpus.tokenizer.backend_tokenizer.to_str(), encoding="utf-8")
+            write_progress(folder, progress)
+        barrier()
 
 
 def _figures(spec: PretrainSpec, progress: Progress, tokens: int, seconds: float, total: float) -> dict[str, Any]:

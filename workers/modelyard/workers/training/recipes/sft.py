@@ -1,0 +1,222 @@
+"""Fine-tune a chat model with LoRA on the answers of conversations: TRL and PEFT under DeepSpeed."""
+
+import gc
+import time
+from pathlib import Path
+from typing import Any
+
+from modelyard.domain.specs.training import FinetuneSpec
+from modelyard.workers.dataset import PreparedDataset, open_dataset
+from modelyard.workers.libraries import configure_libraries
+from modelyard.workers.model_card import write_model_card
+from modelyard.workers.recipe import BadData, Run, Stopped, run_recipe
+from modelyard.workers.training.checkpoints import read_progress
+from modelyard.workers.training.completions import CompletionSet, tokenize_completions
+from modelyard.workers.training.deepspeed_config import derive_config
+from modelyard.workers.training.distributed import join_ranks, leave_ranks
+from modelyard.workers.training.lora import merge_adapter, save_adapter
+from modelyard.workers.training.schedule import warmup_steps
+
+VALIDATION_CONVERSATIONS = 32
+"""Held-out conversations per validation, the first ones and always the same."""
+MERGE_SAMPLE_TOKENS = 64
+
+
+def main(run: Run[FinetuneSpec]) -> None:
+    """Train, validate, merge, save. Raises `NotFinite`, `Stopped` (after saving), `BadData` and `MergeFailed`."""
+    started = time.monotonic()
+    spec = run.spec
+    configure_libraries(run.device)
+    join_ranks(run)
+    progress = read_progress(run)
+    model_folder = run.input("model").path
+    dataset = open_dataset(run.input("dataset").path, "chat")
+
+    run.progress(0.0, "tokenizing the conversations")
+    tokenizer = _load_tokenizer(model_folder)
+    train = _tokenize(dataset, "train", tokenizer, spec.sequence_length)
+    heldout = _tokenize(dataset, "heldout", tokenizer, spec.sequence_length)
+
+    run.progress(progress.step / spec.steps, f"{len(train.examples)} conversations, {train.truncated} truncated")
+    trainer = _build_trainer(run, model_folder, tokenizer, train, heldout)
+    trainable = trainer.model.num_parameters(only_trainable=True)
+    began = time.monotonic()
+    trainer.train(resume_from_checkpoint=str(run.resume_from) if run.resume_from else None)
+    if trainer.run_callback.is_stopping:
+        leave_ranks()
+        raise Stopped
+
+    run.progress(1.0, "merging the adapter")
+    adapter, merged = run.output_folder("adapter"), run.output_folder("model")
+    save_adapter(trainer, adapter, run.input("model").name or model_folder.name, run.rank)
+    losses = trainer.validation_losses()
+    figures = {
+        "steps": spec.steps,
+        "conversations": len(train.examples),
+        "truncated": train.truncated,
+        "dropped": train.dropped,
+        "trainable_parameters": trainable,
+        "validation_loss_first": round(losses[0], 4),
+        "validation_loss": round(losses[-1], 4),
+        "training_seconds": round(time.monotonic() - began, 2),
+    }
+    del trainer
+    gc.collect()
+    if run.rank == 0:
+        _hand_over(run, model_folder, tokenizer, heldout, figures, adapter, merged, started)
+    leave_ranks()
+
+
+def _load_tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def _tokenize(dataset: PreparedDataset, split: str, tokenizer: Any, sequence_length: int) -> CompletionSet:
+    found = tokenize_completions(dataset.rows(split), tokenizer, sequence_length)
+    if not found.examples:
+        raise BadData(
+            f"no conversation of the {split} split is left: {found.dropped} have prompts of {sequence_length} tokens "
+            "or more; raise sequence_length"
+        )
+    return found
+
+
+def _build_trainer(
+    run: Run[FinetuneSpec], model_folder: Path, tokenizer: Any, train: CompletionSet, heldout: CompletionSet
+) -> Any:
+    import datasets
+    from peft import LoraConfig
+    from transformers import AutoModelForCausalLM
+
+    from modelyard.workers.training.supervised_trainer import SupervisedTrainer
+
+    # The arguments come first: under ZeRO 3 they make from_pretrained load each rank's part only.
+    arguments = _arguments(run)
+    lora = run.spec.lora
+    model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=_dtype(run.spec))
+    try:
+        return SupervisedTrainer(
+            run,
+            model=model,
+            args=arguments,
+            processing_class=tokenizer,
+            train_dataset=datasets.Dataset.from_list(train.examples),
+            eval_dataset=datasets.Dataset.from_list(heldout.examples[:VALIDATION_CONVERSATIONS]),
+            peft_config=LoraConfig(
+                r=lora.rank,
+                lora_alpha=lora.alpha,
+                lora_dropout=lora.dropout,
+                target_modules=lora.target_modules,
+                task_type="CAUSAL_LM",
+            ),
+        )
+    except ValueError as error:
+        if "target modules" not in str(error).lower():
+            raise
+        raise BadData(f"lora.target_modules {lora.target_modules}: the model has no such modules ({error})") from error
+
+
+def _arguments(run: Run[FinetuneSpec]) -> Any:
+    from trl import SFTConfig
+
+    spec = run.spec
+    # The trainer insists that its arguments and DeepSpeed's configuration agree, so they are read from there.
+    config = derive_config(spec, run.device)
+    adam = config["optimizer"]["params"]
+    return SFTConfig(
+        output_dir=str(run.folder / "trainer"),
+        deepspeed=config,
+        use_cpu=run.device == "cpu",
+        bf16=config["bf16"]["enabled"],
+        per_device_train_batch_size=config["train_micro_batch_size_per_gpu"],
+        per_device_eval_batch_size=config["train_micro_batch_size_per_gpu"],
+        gradient_accumulation_steps=config["gradient_accumulation_steps"],
+        max_grad_norm=config["gradient_clipping"],
+        learning_rate=adam["lr"],
+        weight_decay=adam["weight_decay"],
+        adam_beta1=adam["betas"][0],
+        adam_beta2=adam["betas"][1],
+        adam_epsilon=adam["eps"],
+        lr_scheduler_type="cosine",
+        warmup_steps=warmup_steps(spec.steps, spec.optimizer.warmup_ratio),
+        max_steps=spec.steps,
+        max_length=spec.sequence_length,
+        # Ours are tokenized already, with labels on the answers: padding is told by position there, not by its id,
+        # so a pad token that equals the end token cannot hide the end.
+        dataset_kwargs={"skip_prepare_dataset": True},
+        gradient_checkpointing=False,
+        eval_strategy="steps",
+        eval_steps=spec.evaluate_every,
+        eval_on_start=run.resume_from is None,
+        save_strategy="steps",
+        save_steps=spec.save_every,
+        logging_steps=1,
+        # A loss that is not finite must be seen, not averaged away.
+        logging_nan_inf_filter=False,
+        report_to="none",
+        disable_tqdm=True,
+        seed=spec.seed,
+        data_seed=spec.seed,
+        dataloader_pin_memory=run.device != "cpu",
+    )
+
+
+def _dtype(spec: FinetuneSpec) -> Any:
+    import torch
+
+    return torch.bfloat16 if spec.precision == "bf16" else torch.float32
+
+
+def _hand_over(
+    run: Run[FinetuneSpec], base: Path, tokenizer: Any, heldout: CompletionSet, figures: dict[str, Any],
+    adapter: Path, merged: Path, started: float,
+) -> None:  # fmt: skip
+    """Merge on rank 0, write cards, and announce both outputs."""
+    import transformers
+
+    spec = run.spec
+    sample = heldout.examples[0]["input_ids"][:MERGE_SAMPLE_TOKENS]
+    merge = merge_adapter(base, adapter, merged, spec.precision, sample)
+    tokenizer.save_pretrained(merged)
+    config = transformers.AutoConfig.from_pretrained(merged)
+    figures = {**figures, "merge_difference": merge.difference, "seconds": round(time.monotonic() - started, 2)}
+    facts = {
+        "parameters": merge.parameters,
+        "architecture": config.model_type,
+        "vocabulary_size": config.vocab_size,
+        "context_length": getattr(config, "max_position_embeddings", None),
+        "transformers_version": transformers.__version__,
+    }
+    for folder in (adapter, merged):
+        _write_card(run, folder, facts, figures)
+    run.output("model", "model", name=spec.name, role="merged", **facts, **figures)
+    run.output("adapter", "model", name=f"{spec.name}-adapter", role="adapter", **facts, **figures)
+    run.figures(**figures)
+
+
+def _write_card(run: Run[FinetuneSpec], folder: Path, facts: dict[str, Any], figures: dict[str, Any]) -> None:
+    spec, model, dataset = run.spec, run.input("model"), run.input("dataset")
+    training = spec.model_dump(
+        include={"sequence_length", "micro_batch_size", "gradient_accumulation_steps", "precision", "seed"}
+    )
+    write_model_card(
+        folder,
+        spec.name,
+        "Fine-tuned with LoRA on the last answer of each conversation; everything before it was context only.",
+        {
+            "Model": {"base": model.name or model.path.name, "base version": model.version, "base id": model.id, **facts},
+            "Data": {"dataset": dataset.name or dataset.path.name, "version": dataset.version, "id": dataset.id},
+            "Training": {
+                **{f"lora {name}": value for name, value in spec.lora.model_dump().items()},
+                **spec.optimizer.model_dump(), **training,
+                "zero_stage": spec.deepspeed.zero_stage, "ranks": run.world_size,
+            },
+            "Results": figures,
+        },
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    run_recipe(main)
