@@ -33,7 +33,8 @@ def build_application(service: ModelService, token: str) -> FastAPI:
     @app.get("/health")
     async def health() -> Response:
         failure = service.engine.failure
-        return JSONResponse({"status": failure or "ok"}, 503 if failure else 200)
+        body = {"status": failure or "ok", "requests_in_flight": service.engine.requests_in_flight}
+        return JSONResponse(body, 503 if failure else 200)
 
     @app.get("/v1/models")
     async def list_models() -> dict[str, Any]:
