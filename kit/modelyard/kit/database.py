@@ -10,10 +10,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Double, Engine, create_engine, event, select
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import InterfaceError, OperationalError, TimeoutError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlmodel import Session
 
+DatabaseAway = (OperationalError, InterfaceError, TimeoutError)
+"""What is raised while the database does not answer: worth waiting for, unlike a mistake in a statement."""
 _READ_ONLY = "modelyard_read_only"
 
 

@@ -10,9 +10,10 @@ from typing import Any
 from celery import Celery
 from kombu import Queue
 from kombu.transport import redis as redis_transport
-from modelyard.kit.settings import Settings, get_settings
 from redis import Redis
 from redis.exceptions import RedisError
+
+from modelyard.kit.settings import Settings, get_settings
 
 BrokerErrors = (RedisError, OSError)
 

@@ -6,6 +6,10 @@ from sqlalchemy import Double, Index
 from sqlmodel import Field, SQLModel
 
 from modelyard.domain.columns import json_field, text_field, time_field
+from modelyard.domain.jobs.tables import JOB_ID
+from modelyard.domain.projects.tables import PROJECT_ID
+
+DEPLOYMENT_ID = "deployment.id"
 
 
 class Deployment(SQLModel, table=True):
@@ -15,10 +19,10 @@ class Deployment(SQLModel, table=True):
     __table_args__ = (Index("ix_deployment_name", "project_id", "name", "state"),)
 
     id: str = Field(primary_key=True)
-    project_id: str = Field(foreign_key="project.id")
+    project_id: str = Field(foreign_key=PROJECT_ID)
     name: str
     model_id: str
-    job_id: str = Field(foreign_key="job.id", unique=True)
+    job_id: str = Field(foreign_key=JOB_ID, unique=True)
     state: str
     """`starting`, `ready` or `stopped`."""
     attempt: int
@@ -37,7 +41,7 @@ class Interaction(SQLModel, table=True):
     __table_args__ = (Index("ix_interaction_deployment", "deployment_id", "id"),)
 
     id: str = Field(primary_key=True)
-    deployment_id: str = Field(foreign_key="deployment.id")
+    deployment_id: str = Field(foreign_key=DEPLOYMENT_ID)
     messages: list[Any] = json_field(list)
     answer: str = text_field()
     status: int

@@ -6,6 +6,10 @@ from sqlalchemy import Double, Index, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 from modelyard.domain.columns import json_field, text_field, time_field
+from modelyard.domain.pipelines.tables import PIPELINE_ID
+from modelyard.domain.projects.tables import PROJECT_ID
+
+JOB_ID = "job.id"
 
 
 class Job(SQLModel, table=True):
@@ -20,7 +24,7 @@ class Job(SQLModel, table=True):
     )
 
     id: str = Field(primary_key=True)
-    project_id: str = Field(foreign_key="project.id")
+    project_id: str = Field(foreign_key=PROJECT_ID)
     name: str
     kind: str
     stage: str
@@ -47,7 +51,7 @@ class Job(SQLModel, table=True):
     not_before: float = Field(default=0.0, sa_type=Double)
     """Not claimed earlier than this, e.g. while a retry backs off."""
 
-    pipeline_id: str | None = Field(default=None, foreign_key="pipeline.id", index=True)
+    pipeline_id: str | None = Field(default=None, foreign_key=PIPELINE_ID, index=True)
     step: str | None = None
     depends_on: list[str] = json_field(list)
     """Steps of the same pipeline."""
@@ -75,7 +79,7 @@ class Attempt(SQLModel, table=True):
     __table_args__ = (UniqueConstraint("job_id", "seq"),)
 
     id: str = Field(primary_key=True)
-    job_id: str = Field(foreign_key="job.id", index=True)
+    job_id: str = Field(foreign_key=JOB_ID, index=True)
     seq: int
     worker_id: str
     slots: list[str] = json_field(list)
@@ -98,7 +102,7 @@ class JobEvent(SQLModel, table=True):
     __table_args__ = (Index("ix_job_event_job", "job_id", "id"),)
 
     id: int | None = Field(default=None, primary_key=True)
-    job_id: str = Field(foreign_key="job.id")
+    job_id: str = Field(foreign_key=JOB_ID)
     attempt: int
     type: str
     data: dict[str, Any] = json_field()
@@ -112,7 +116,7 @@ class MetricPoint(SQLModel, table=True):
     __table_args__ = (Index("ix_metric_point_job", "job_id", "name", "id"),)
 
     id: int | None = Field(default=None, primary_key=True)
-    job_id: str = Field(foreign_key="job.id")
+    job_id: str = Field(foreign_key=JOB_ID)
     attempt: int
     name: str
     step: int
@@ -128,7 +132,7 @@ class LogChunk(SQLModel, table=True):
     __table_args__ = (Index("ix_log_chunk_job", "job_id", "id"),)
 
     id: int | None = Field(default=None, primary_key=True)
-    job_id: str = Field(foreign_key="job.id")
+    job_id: str = Field(foreign_key=JOB_ID)
     attempt: int
     rank: int
     text: str = text_field()
@@ -142,7 +146,7 @@ class Checkpoint(SQLModel, table=True):
     __table_args__ = (UniqueConstraint("job_id", "attempt", "step"),)
 
     id: str = Field(primary_key=True)
-    job_id: str = Field(foreign_key="job.id", index=True)
+    job_id: str = Field(foreign_key=JOB_ID, index=True)
     attempt: int
     step: int
     artifact_key: str

@@ -3,6 +3,9 @@
 from sqlmodel import Field, SQLModel
 
 from modelyard.domain.columns import time_field
+from modelyard.domain.projects.tables import PROJECT_ID
+
+PIPELINE_ID = "pipeline.id"
 
 
 class Pipeline(SQLModel, table=True):
@@ -11,7 +14,7 @@ class Pipeline(SQLModel, table=True):
     __tablename__ = "pipeline"
 
     id: str = Field(primary_key=True)
-    project_id: str = Field(foreign_key="project.id", index=True)
+    project_id: str = Field(foreign_key=PROJECT_ID, index=True)
     name: str
     state: str
     """`running`, `succeeded`, `failed` or `cancelled`."""

@@ -4,6 +4,9 @@ from sqlmodel import Field, SQLModel
 
 from modelyard.domain.columns import json_field, time_field
 
+PROJECT_ID = "project.id"
+"""Foreign keys are imported, so that a table never comes without those it refers to."""
+
 
 class Project(SQLModel, table=True):
     """The owner of jobs and of what they made."""
@@ -21,7 +24,7 @@ class ApiKey(SQLModel, table=True):
     __tablename__ = "api_key"
 
     id: str = Field(primary_key=True)
-    project_id: str = Field(foreign_key="project.id", index=True)
+    project_id: str = Field(foreign_key=PROJECT_ID, index=True)
     name: str
     sha256: str = Field(unique=True)
     hint: str
@@ -37,7 +40,7 @@ class RememberedRequest(SQLModel, table=True):
 
     __tablename__ = "remembered_request"
 
-    project_id: str = Field(primary_key=True, foreign_key="project.id")
+    project_id: str = Field(primary_key=True, foreign_key=PROJECT_ID)
     key: str = Field(primary_key=True)
     fingerprint: str
     """SHA-256 of method, path and body."""

@@ -6,13 +6,14 @@ from sqlalchemy import BigInteger, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 from modelyard.domain.columns import json_field, time_field
+from modelyard.domain.projects.tables import PROJECT_ID
 
 
 class Registered(SQLModel):
     """One version of a named thing. The same name with the same content is the same version."""
 
     id: str = Field(primary_key=True)
-    project_id: str = Field(foreign_key="project.id")
+    project_id: str = Field(foreign_key=PROJECT_ID)
     name: str
     version: int
     artifact_key: str

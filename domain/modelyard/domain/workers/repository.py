@@ -59,6 +59,12 @@ def take_lead(session: Session, role: str, holder: str, seconds: float) -> bool:
     return True
 
 
+def find_leader(session: Session, role: str) -> str | None:
+    """Who holds a role at this moment."""
+    query = select(Leadership.holder).where(Leadership.role == role, col(Leadership.expires_at) > database_now())
+    return session.exec(query).first()
+
+
 def leave_lead(session: Session, role: str, holder: str) -> None:
     """Give a role up, so that the next holder need not wait for the lease to end."""
     mine = (col(Leadership.role) == role, col(Leadership.holder) == holder)

@@ -4,14 +4,12 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from modelyard.domain.jobs.lifecycle import Outcome, StaleAttempt
 from modelyard.domain.jobs.ownership import claim, finish
 from modelyard.domain.jobs.queues import parse_queue
 from modelyard.domain.jobs.repository import find_job
 from modelyard.domain.jobs.tables import Job
-from modelyard.kit.database import Database
+from modelyard.kit.database import Database, DatabaseAway
 from modelyard.kit.logs import get_logger
 from modelyard.kit.settings import Settings
 from modelyard.kit.slots import HeldSlots
@@ -90,5 +88,5 @@ class Engine:
             log.warning("runner lost", job_id=job.id, attempt=job.attempt, exit_code=exit_code)
         except StaleAttempt:
             pass  # the runner did report, or another attempt owns the job
-        except SQLAlchemyError as error:
+        except DatabaseAway as error:
             log.warning("could not report a lost runner; the scheduler will", job_id=job.id, error=str(error))

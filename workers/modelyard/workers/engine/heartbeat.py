@@ -4,11 +4,9 @@ import os
 import threading
 import time
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from modelyard.domain.workers.repository import report_worker
 from modelyard.domain.workers.tables import Worker
-from modelyard.kit.database import Database
+from modelyard.kit.database import Database, DatabaseAway
 from modelyard.kit.logs import get_logger
 from modelyard.workers.engine.capacity import Capacity
 
@@ -37,7 +35,7 @@ class Heartbeat(threading.Thread):
         try:
             with self._database.write() as session:
                 report_worker(session, Worker(**self._worker.model_dump()))
-        except SQLAlchemyError as error:
+        except DatabaseAway as error:
             log.warning("heartbeat failed", error=str(error))
 
     def stop(self) -> None:

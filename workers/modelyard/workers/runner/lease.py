@@ -9,11 +9,9 @@ import threading
 import time
 from collections.abc import Callable
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from modelyard.domain.jobs.lifecycle import StaleAttempt
 from modelyard.domain.jobs.ownership import renew
-from modelyard.kit.database import Database
+from modelyard.kit.database import Database, DatabaseAway
 from modelyard.kit.logs import get_logger
 
 RENEWALS_PER_LEASE = 4
@@ -55,7 +53,7 @@ class Lease(threading.Thread):
             self._renewed_at = started
         except StaleAttempt as error:
             self._give_up(str(error))
-        except SQLAlchemyError as error:
+        except DatabaseAway as error:
             log.warning("lease not renewed", job_id=self._job_id, error=type(error).__name__)
             if time.monotonic() - self._renewed_at > self._seconds * DEADLINE_SHARE:
                 self._give_up("The lease could not be renewed in time")

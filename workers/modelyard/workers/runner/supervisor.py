@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from modelyard.domain.deployments.repository import list_superseded, mark_ready, mark_stopped
 from modelyard.domain.jobs.lifecycle import Outcome
 from modelyard.domain.jobs.ownership import finish, own
@@ -20,7 +18,7 @@ from modelyard.domain.jobs.repository import find_job
 from modelyard.domain.jobs.stopping import cancel
 from modelyard.domain.jobs.tables import Job
 from modelyard.domain.specs import KINDS
-from modelyard.kit.database import Database, database_now
+from modelyard.kit.database import Database, DatabaseAway, database_now
 from modelyard.kit.logs import get_logger
 from modelyard.kit.settings import Settings
 from modelyard.kit.storage import ArtifactStore
@@ -68,7 +66,7 @@ class Supervisor:
     def _tick(self) -> None:
         try:
             self._carry()
-        except SQLAlchemyError as error:
+        except DatabaseAway as error:
             log.warning("the database does not answer; the job goes on", job_id=self.job.id, error=type(error).__name__)
         wish = self.lease.stop_requested or ("drained" if self.drain_requested else None)
         if wish is not None and self.stop_reason is None:
@@ -157,6 +155,6 @@ class Supervisor:
             try:
                 action()
                 return
-            except SQLAlchemyError as error:
+            except DatabaseAway as error:
                 log.warning("waiting for the database", job_id=self.job.id, error=type(error).__name__)
                 time.sleep(TICK_SECONDS)
