@@ -47,7 +47,6 @@ def make_app(settings: Settings) -> Celery:
     app = Celery("modelyard", broker=settings.redis_url.get_secret_value())
     timeout = settings.broker_timeout_seconds
     app.conf.update(
-        broker_transport="modelyard.kit.queue:GatedTransport",
         broker_transport_options={
             "socket_timeout": timeout,
             "socket_connect_timeout": timeout,
@@ -78,6 +77,12 @@ def make_app(settings: Settings) -> Celery:
         timezone="UTC",
     )
     return app
+
+
+def gate_queues(app: Celery, gate: Callable[[str], bool]) -> None:
+    """Make this process listen to a queue only while `gate(queue)` holds. For workers: others need plain `redis://`."""
+    GatedChannel.gate = gate
+    app.conf.broker_transport = "modelyard.kit.queue:GatedTransport"
 
 
 def declare_queues(app: Celery, names: Iterable[str]) -> None:

@@ -11,7 +11,7 @@ from modelyard.domain.jobs.tickets import TASK
 from modelyard.domain.specs.registry import STAGES
 from modelyard.kit.database import Database
 from modelyard.kit.logs import get_logger, set_up_logs
-from modelyard.kit.queue import GatedChannel, declare_queues, make_app
+from modelyard.kit.queue import declare_queues, gate_queues, make_app
 from modelyard.kit.settings import Settings, get_settings
 from modelyard.kit.slots import SlotPool
 from modelyard.workers.engine.attempts import Engine
@@ -45,7 +45,7 @@ def main(name: str, stages: list[str], slots: int, gpus: tuple[int, ...] = (), s
     declare_queues(app, queues)
     register_tasks(app, engine)
     _connect_signals(engine, heartbeat)
-    GatedChannel.gate = engine.capacity.listens_to
+    gate_queues(app, engine.capacity.listens_to)
     return _run_celery(app, f"{name}@{host}", max(slots + len(gpus), 1))
 
 
