@@ -66,7 +66,7 @@ class TestCompose:
         assert all(rest.startswith(":?") for _, rest in secrets)
 
     def test_workers_get_longer_than_their_jobs_need_to_save(self) -> None:
-        grace = Settings(_env_file=None).stop_grace_seconds  # type: ignore[call-arg]
+        grace = Settings(_env_file=None).stop_grace_seconds
         workers = [service for service in OURS.values() if service["command"][0] == "worker"]
         assert all(int(service["stop_grace_period"].rstrip("s")) > grace for service in workers)
 
@@ -89,7 +89,7 @@ class TestEnvironmentExample:
         # Uncommented as a whole it must change nothing.
         file = tmp_path / ".env"
         file.write_text(re.sub(r"^#(MODELYARD_)", r"\1", self.TEXT, flags=re.MULTILINE))
-        assert Settings(_env_file=file) == Settings(_env_file=None)  # type: ignore[call-arg]
+        assert Settings(_env_file=file) == Settings(_env_file=None)
 
     def test_names_every_variable_compose_wants(self) -> None:
         wanted = set(re.findall(r"\$\{(\w+):\?", (ROOT / "compose.yaml").read_text()))

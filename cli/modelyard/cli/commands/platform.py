@@ -22,6 +22,7 @@ def up(
     workers: Annotated[str, typer.Option(help="all, none, or some of data,train,judge,serve.")] = "all",
     detach: Annotated[bool, typer.Option("--detach", help="Return when everything answers; `modelyard down` stops it.")] = False,
     json: JsonOption = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Do not show where everything is, nor a new API key.")] = False,
 ) -> None:
     """Start a whole platform on this machine: broker, API, scheduler, workers, Flower."""
     from modelyard.cli.console import print_json
@@ -31,7 +32,8 @@ def up(
     options = UpOptions(data_dir, port, workers)
 
     def announce(ready: dict[str, Any], is_new_key: bool) -> None:
-        show_panel(ready, is_new_key, detach)
+        if not quiet:
+            show_panel(ready, is_new_key, detach)
         if json:
             print_json(ready)
 

@@ -60,10 +60,10 @@ class Plan:
         health = f"{self.record.api_url}/healthz"
         return Program("api", command, self.environment, lambda pid: answers_http(health), descriptors=(listener,))
 
-    def scheduler(self, key: str) -> Program:
+    def scheduler(self) -> Program:
         """The scheduler."""
-        url = self.record.api_url
-        return Program("scheduler", _modelyard("scheduler"), self.environment, lambda pid: has_scheduler(url, key))
+        url = self.settings.database
+        return Program("scheduler", _modelyard("scheduler"), self.environment, lambda pid: has_scheduler(url, pid))
 
     def flower(self) -> Program:
         """Flower, on the loopback address only."""

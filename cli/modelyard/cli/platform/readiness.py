@@ -1,5 +1,6 @@
 """Ask each program of a platform whether it answers."""
 
+import socket
 from typing import Any
 
 import httpx2
@@ -35,9 +36,24 @@ def is_worker_online(url: str, key: str, pid: int) -> bool:
     return any(worker["pid"] == pid and worker["state"] == "online" for worker in _ask(url, key, "/v1/workers").get("data", []))
 
 
-def has_scheduler(url: str, key: str) -> bool:
-    """Whether a scheduler has the lead."""
-    return bool(_ask(url, key, "/v1/health").get("scheduler", {}).get("ok"))
+def has_scheduler(database_url: str, pid: int) -> bool:
+    """Whether the scheduler process with this pid has the lead, or stands by for one on another machine."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from modelyard.domain.workers.repository import find_leader
+    from modelyard.kit.database import Database
+
+    database = Database(database_url)
+    try:
+        with database.read() as session:
+            holder = find_leader(session, "scheduler")
+    except SQLAlchemyError:
+        return False
+    finally:
+        database.dispose()
+    host = socket.gethostname()
+    # On this machine a lease of another pid is that of an earlier life, which runs out soon.
+    return holder is not None and (holder == f"{host}:{pid}" or not holder.startswith(f"{host}:"))
 
 
 def _ask(url: str, key: str, path: str) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def hold_platform(data_dir: Path) -> Iterator[None]:
 
     The kernel drops the lock when the holder dies, however it dies; the lock file's content is only for `down`.
     """
-    data_dir.mkdir(parents=True, exist_ok=True)
+    open_folder(data_dir)
     descriptor = os.open(data_dir / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -82,6 +82,12 @@ def hold_platform(data_dir: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def open_folder(data_dir: Path) -> None:
+    """Make the data directory if it is not there, for its owner only: it holds data, models and logs of people's work."""
+    data_dir.parent.mkdir(parents=True, exist_ok=True)
+    data_dir.mkdir(mode=0o700, exist_ok=True)
 
 
 def find_supervisor(data_dir: Path) -> int | None:

@@ -20,7 +20,7 @@ from modelyard.cli.platform.groups import choose_groups, count_gpus
 from modelyard.cli.platform.leftovers import end_processes
 from modelyard.cli.platform.plan import Plan
 from modelyard.cli.platform.ports import choose_port, open_listener
-from modelyard.cli.platform.record import Record, hold_platform, read_record
+from modelyard.cli.platform.record import Record, hold_platform, open_folder, read_record
 from modelyard.cli.platform.signals import Signals
 from modelyard.cli.platform.supervisor import StopRequested, Supervisor
 from modelyard.domain.migrations import migrate
@@ -103,7 +103,7 @@ def _supervise(plan: Plan, listener: socket.socket, groups: list[str], announce:
             _check_broker(plan.settings)
             key, is_new = prepare_database(plan)
             gpus = count_gpus()
-            supervisor.start([plan.api(listener.fileno()), plan.scheduler(key), plan.flower()])
+            supervisor.start([plan.api(listener.fileno()), plan.scheduler(), plan.flower()])
             supervisor.start(plan.workers(groups, gpus, key))
             supervisor.wait_ready()
             announce(describe(plan.data_dir, plan.record, key), is_new)
@@ -174,9 +174,11 @@ def start_detached(options: UpOptions) -> tuple[Document, bool]:
     """Start a platform that outlives this command; return what `announce` takes. Raises what went wrong there."""
     data_dir = options.data_dir.resolve()
     known = read_credentials(data_dir)
-    (data_dir / "logs").mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "modelyard.cli", "up", "--data-dir", str(data_dir), "--workers", options.workers, "--json"]
-    command += [] if options.port is None else ["--port", str(options.port)]
+    open_folder(data_dir)
+    (data_dir / "logs").mkdir(exist_ok=True)
+    # Quiet: its messages end up in a log, which is no place for a key.
+    command = [sys.executable, "-m", "modelyard.cli", "up", "--data-dir", str(data_dir), "--workers", options.workers]
+    command += ["--json", "--quiet", *([] if options.port is None else ["--port", str(options.port)])]
     log = data_dir / "logs" / "up.log"
     with log.open("ab") as messages:
         begins_at = messages.tell()
