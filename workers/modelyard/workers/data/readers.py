@@ -44,7 +44,8 @@ def read_csv(path: Path, name: str, encoding: str) -> Iterator[Record]:
                 raise BadData(f"{name}, line {reader.line_num}: not the {len(reader.fieldnames or [])} fields of the header")
             yield Record(dict(values), name, reader.line_num)
     except csv.Error as error:
-        raise BadData(f"{name}, line {reader.line_num}: {error}") from error
+        # The inner reader's count: the outer one's lags behind when a row fails.
+        raise BadData(f"{name}, line {reader.reader.line_num}: {error}") from error
 
 
 def read_parquet(path: Path, name: str, encoding: str) -> Iterator[Record]:
@@ -70,7 +71,10 @@ def read_chatterbot(path: Path, name: str, encoding: str) -> Iterator[Record]:
         document = yaml.safe_load(_decode(path.read_bytes(), name, encoding))
         conversations = document["conversations"]
     except (yaml.YAMLError, TypeError, KeyError) as error:
-        raise BadData(f"{name}: no YAML with a list `conversations` ({error!r})") from error
+        reason = " ".join(str(error).split())
+        raise BadData(f"{name}: no YAML with a list `conversations` ({reason})") from error
+    if not isinstance(conversations, list):
+        raise BadData(f"{name}: `conversations` is no list")
     for number, turns in enumerate(conversations, start=1):
         if not isinstance(turns, list) or len(turns) < 2:
             # The published corpus has a few: a quoting slip turns question and answer into one string.
