@@ -19,7 +19,7 @@ def register_tasks(app: Celery, engine: Engine) -> None:
 
         def tell(job: Job) -> None:
             # A ticket only wakes a worker; this names the job that really runs, which is what Flower then shows.
-            self.send_event("task-started", retry=False, args=repr((make_ticket(job.id, job.attempt),)), kwargs="{}")
+            self.send_event("task-started", retry=False, args=repr([make_ticket(job.id, job.attempt)]), kwargs="{}")
 
         if not engine.answer(queue, self.request.id, tell):
             send(app, TASK, queue, ticket)
