@@ -7,7 +7,6 @@ from typing import Any
 
 from modelyard.kit.storage import verify_manifest
 from modelyard.workers.recipe import BadData, Run
-from modelyard.workers.training.distributed import barrier
 
 PROGRESS_FILE = "progress.json"
 
@@ -29,16 +28,16 @@ def write_progress(folder: Path, progress: Progress) -> None:
 
 
 def read_progress(run: Run[Any]) -> Progress:
-    """Return where the run resumes; a fresh start without `run.resume_from`. All ranks call this together.
+    """Return where the run resumes; a fresh start without `run.resume_from`. Called before the ranks join.
 
     Raises `DamagedArtifact` if the checkpoint is not what was written, `BadData` if other ranks wrote it.
     """
     if run.resume_from is None:
         return Progress(world_size=run.world_size)
     if run.rank == 0:
-        # DeepSpeed's files are pickles: they are read only if they are the ones we wrote.
+        # DeepSpeed's files are pickles, read only if they are the ones we wrote. No rank reads them before rank 0
+        # has joined, so one look is enough.
         verify_manifest(run.resume_from)
-    barrier()
     progress = Progress(**json.loads((run.resume_from / PROGRESS_FILE).read_text(encoding="utf-8")))
     if progress.world_size != run.world_size:
         raise BadData(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelyard.domain.specs.training import PretrainSpec
-from modelyard.workers.dataset import PreparedDataset, open_dataset
+from modelyard.workers.dataset import PreparedDataset
 from modelyard.workers.recipe import BadData, Run
 from modelyard.workers.training.bpe import train_bpe, wrap_tokenizer
 from modelyard.workers.training.distributed import barrier, is_first_on_machine, share
@@ -23,12 +23,11 @@ class Corpus:
     heldout: TokenStore
 
 
-def prepare_corpus(run: Run[PretrainSpec]) -> Corpus:
+def prepare_corpus(run: Run[PretrainSpec], dataset: PreparedDataset) -> Corpus:
     """Train the tokenizer on rank 0 (or take the checkpoint's) and pack both splits. All ranks call this together.
 
     Raises `BadData` when a split does not fill one sequence.
     """
-    dataset = open_dataset(run.input("dataset").path, "text")
     run.progress(0.0, "training the tokenizer")
     tokenizer = wrap_tokenizer(share(_serialized_tokenizer(run, dataset)), run.spec.sequence_length)
 

@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 from modelyard.domain.specs.training import PretrainSpec
+from modelyard.workers.dataset import open_dataset
 from modelyard.workers.libraries import configure_libraries
 from modelyard.workers.model_card import write_model_card
 from modelyard.workers.recipe import NotFinite, Run, Stopped, run_recipe
@@ -28,19 +29,21 @@ def main(run: Run[PretrainSpec]) -> None:
     """Train, validate, save. Raises `NotFinite`, `Stopped` (after saving) and `BadData`."""
     started = time.monotonic()
     spec = run.spec
+    # What can be wrong with the inputs shows here, before seconds of imports.
+    dataset = open_dataset(run.input("dataset").path, "text")
+    progress = read_progress(run)
     configure_libraries(run.device)
     join_ranks(run)
     import deepspeed
     import transformers
 
-    corpus = prepare_corpus(run)
+    corpus = prepare_corpus(run, dataset)
     model = build_model(spec, corpus.tokenizer)
     parameters = model.num_parameters()
     engine, *_ = deepspeed.initialize(
         model=model, model_parameters=model.parameters(), config=derive_config(spec, run.device)
     )  # fmt: skip
     keep_gradient_norm(engine)
-    progress = read_progress(run)
     if run.resume_from is not None:
         engine.load_checkpoint(str(run.resume_from), tag=ENGINE_STATE)
     run.progress(progress.step / spec.steps, f"{parameters / 1e6:.1f} M parameters, {len(corpus.train.tokens)} tokens")

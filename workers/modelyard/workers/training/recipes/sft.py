@@ -26,11 +26,12 @@ def main(run: Run[FinetuneSpec]) -> None:
     """Train, validate, merge, save. Raises `NotFinite`, `Stopped` (after saving), `BadData` and `MergeFailed`."""
     started = time.monotonic()
     spec = run.spec
-    configure_libraries(run.device)
-    join_ranks(run)
-    progress = read_progress(run)
+    # What can be wrong with the inputs shows here, before seconds of imports.
     model_folder = run.input("model").path
     dataset = open_dataset(run.input("dataset").path, "chat")
+    progress = read_progress(run)
+    configure_libraries(run.device)
+    join_ranks(run)
 
     run.progress(0.0, "tokenizing the conversations")
     tokenizer = _load_tokenizer(model_folder)
