@@ -8,6 +8,7 @@ import pytest
 from modelyard.domain.specs.evaluation import EvaluateSpec
 from modelyard.workers.conversations import Conversation
 from modelyard.workers.evaluation.comparison import Comparison
+from modelyard.workers.evaluation.gate import decide_gate
 from modelyard.workers.recipe import BadData
 from modelyard.workers.scoring import Scores
 
@@ -34,6 +35,13 @@ class TestGains:
     def test_of_rouge_is_candidate_minus_base(self) -> None:
         base, candidate = scores(1, rouge=[0.1, 0.2, 0.3]), scores(1, rouge=[0.3, 0.4, 0.5])
         assert Comparison(ITEMS, base, candidate).gains(spec())["rouge_l"].gain == pytest.approx(0.2)
+
+    def test_of_a_model_over_itself_is_nothing_and_does_not_pass(self) -> None:
+        comparison = Comparison(ITEMS, scores(2.0, rouge=[0.1, 0.9, 0.3]), scores(2.0, rouge=[0.1, 0.9, 0.3]))
+        for metric in ("nll", "rouge_l"):
+            interval = comparison.gate_interval(spec(metric))
+            assert (interval.low, interval.gain, interval.high) == (0, 0, 0)
+            assert not decide_gate(interval, spec(metric).gate).passed
 
     def test_perplexity_weighs_tokens_not_items(self) -> None:
         made = Scores(np.array([4.0, 2.0]), np.array([1.0, 5.0]))

@@ -1,7 +1,9 @@
-"""A chat model in memory: likelihood of given answers, and greedy answers, in batches."""
+"""A chat model in memory: likelihood of given answers, and greedy answers, in batches.
+
+Importing this imports torch: recipes do so after `configure_libraries`, and after they have read their data.
+"""
 
 import gc
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,9 +143,6 @@ def load_language_model(folder: Path, device: str = "cpu", precision: str = "aut
     `auto` precision is fp32 on a CPU (bf16 is slower there without AMX, and ties many logits) and bf16 on a GPU.
     """
     chosen = ("fp32" if device == "cpu" else "bf16") if precision == "auto" else precision
-    threads = os.environ.get("OMP_NUM_THREADS")
-    if threads is None and device == "cpu":
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[chosen]

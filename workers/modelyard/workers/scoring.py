@@ -4,16 +4,18 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import exp
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modelyard.domain.specs.prompts import Template
 from modelyard.workers.conversations import Conversation, apply_template
-from modelyard.workers.language_model import LanguageModel
 from modelyard.workers.recipe import NotFinite, Run, Stopped
 from modelyard.workers.statistics import Numbers
 from modelyard.workers.text_metrics import exact_match, rouge_l
+
+if TYPE_CHECKING:
+    from modelyard.workers.language_model import LanguageModel
 
 SECONDS_BETWEEN_PROGRESS = 0.5
 
@@ -46,7 +48,7 @@ class Scores:
 
 
 def score_model(
-    model: LanguageModel,
+    model: "LanguageModel",
     items: Sequence[Conversation],
     template: Template | None,
     generate_items: int,

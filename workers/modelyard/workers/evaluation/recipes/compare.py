@@ -12,7 +12,7 @@ from modelyard.workers.conversations import Conversation, read_conversations, re
 from modelyard.workers.evaluation.comparison import Comparison
 from modelyard.workers.evaluation.gate import GateDecision, decide_gate
 from modelyard.workers.evaluation.report import write_report
-from modelyard.workers.language_model import load_language_model, release
+from modelyard.workers.libraries import configure_libraries
 from modelyard.workers.recipe import Run, run_recipe
 from modelyard.workers.scoring import Progress, Scores, score_model
 
@@ -22,6 +22,7 @@ def main(run: Run[EvaluateSpec]) -> None:
     spec = run.spec
     items = sample_conversations(read_conversations(run.inputs["dataset"].path, "heldout"), spec.items, spec.seed)
 
+    configure_libraries(run.device)
     progress = Progress(run, total=2 * (len(items) + min(spec.generate_items, len(items))))
     base, precision = _score(run, "base", items, progress)
     candidate, _ = _score(run, "candidate", items, progress)
@@ -52,6 +53,8 @@ def headline(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _score(run: Run[EvaluateSpec], name: str, items: Sequence[Conversation], progress: Progress) -> tuple[Scores, str]:
+    from modelyard.workers.language_model import load_language_model, release
+
     progress.what = name
     template = read_template(run.inputs["prompt"].path) if "prompt" in run.inputs else None
     model = load_language_model(run.inputs[name].path, run.device)

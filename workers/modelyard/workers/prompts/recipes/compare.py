@@ -7,7 +7,7 @@ import json
 
 from modelyard.domain.specs.prompts import PromptSpec, Template
 from modelyard.workers.conversations import read_conversations, sample_conversations
-from modelyard.workers.language_model import load_language_model
+from modelyard.workers.libraries import configure_libraries
 from modelyard.workers.recipe import Run, run_recipe
 from modelyard.workers.scoring import Progress, Scores, score_model
 from modelyard.workers.statistics import Interval, bootstrap_gain
@@ -18,6 +18,9 @@ def main(run: Run[PromptSpec]) -> None:
     spec = run.spec
     items = sample_conversations(read_conversations(run.inputs["dataset"].path, "heldout"), spec.items, spec.seed)
     generate_items = min(spec.generate_items, len(items))
+    configure_libraries(run.device)
+    from modelyard.workers.language_model import load_language_model
+
     model = load_language_model(run.inputs["model"].path, run.device)
 
     progress = Progress(run, total=len(spec.templates) * (len(items) + generate_items))

@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 import psutil
@@ -18,11 +18,11 @@ import uvicorn
 
 from modelyard.domain.specs.deployment import DeploySpec
 from modelyard.workers.conversations import read_template
-from modelyard.workers.language_model import load_language_model
+from modelyard.workers.libraries import configure_libraries
 from modelyard.workers.recipe import BadData, Run, Stopped, run_recipe
-from modelyard.workers.serving.application import build_application
-from modelyard.workers.serving.engine import Engine
-from modelyard.workers.serving.service import ModelService
+
+if TYPE_CHECKING:
+    from modelyard.workers.serving.service import ModelService
 
 POLL_SECONDS = 0.5
 DRAIN_SECONDS = 30
@@ -36,6 +36,12 @@ def main(run: Run[DeploySpec]) -> None:
     template = read_template(run.inputs["prompt"].path) if "prompt" in run.inputs else None
 
     listener = _listen(run)
+    configure_libraries(run.device)
+    from modelyard.workers.language_model import load_language_model
+    from modelyard.workers.serving.application import build_application
+    from modelyard.workers.serving.engine import Engine
+    from modelyard.workers.serving.service import ModelService
+
     model = load_language_model(run.inputs["model"].path, run.device, run.spec.precision)
     engine = Engine(model)
     try:
@@ -73,7 +79,7 @@ class Server(uvicorn.Server):
 async def _serve(
     run: Run[DeploySpec],
     server: Server,
-    service: ModelService,
+    service: "ModelService",
     listener: socket.socket,
     token: str,
     signals: StopSignals,
@@ -94,7 +100,7 @@ async def _serve(
     await serving
 
 
-async def _warm_up(listener: socket.socket, service: ModelService, token: str) -> None:
+async def _warm_up(listener: socket.socket, service: "ModelService", token: str) -> None:
     """Answer one real request over HTTP: ready means that a client would be served."""
     has_chat = service.engine.language_model.tokenizer.chat_template is not None
     path, words = (
