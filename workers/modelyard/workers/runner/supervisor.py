@@ -49,6 +49,8 @@ class Supervisor:
     drain_requested: bool = False
     seen: list[dict[str, Any]] = field(default_factory=list)
     """Events that matter at the end: outputs and errors."""
+    _to_do: list[dict[str, Any]] = field(default_factory=list)
+    """Recorded events not yet acted upon: a database that goes away in between loses none."""
     _kill_after: float | None = None
     _started_at: float = field(default_factory=time.monotonic)
     _is_ready: bool = False
@@ -76,19 +78,27 @@ class Supervisor:
             self.ranks.kill()
 
     def _carry(self, is_last: bool = False) -> None:
-        """Bring new events and log lines to the database, each event exactly once."""
+        """Bring new events and log lines to the database, each event exactly once, then do what they ask for."""
+        while self._record(is_last) and is_last:
+            pass  # a long log comes in chunks; at the end all of it
+        while self._to_do:
+            self._act_on(self._to_do[0])
+            self._to_do.pop(0)
+
+    def _record(self, is_last: bool) -> bool:
+        """Write one batch. False if there was nothing to write."""
         events, events_offset = self.events.read()
         texts = [(reader, *reader.read(is_last)) for reader in self.logs]
         batch = Batch(events, events_offset, [(reader.rank, text) for reader, text, _ in texts if text])
         if batch.is_empty():
-            return
+            return False
         with self.database.write() as session:
             record(session, self.job.id, self.job.attempt, batch, time.time())
         self.events.offset = events_offset
         for reader, _, offset in texts:
             reader.offset = offset
-        for event in events:
-            self._act_on(event)
+        self._to_do += events
+        return True
 
     def _act_on(self, event: dict[str, Any]) -> None:
         if event["type"] == "checkpoint":
