@@ -35,6 +35,7 @@ def test_page_is_whole_and_escapes_what_models_say(tmp_path: Path) -> None:
     assert "<script" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "http" not in page
+    assert "2 held-out items" in page
     drawings = [ElementTree.fromstring(f"<svg{part.split('</svg>')[0]}</svg>") for part in page.split("<svg")[1:]]  # noqa: S314
     assert [len(drawing.findall("rect")) for drawing in drawings] == [1, 2]
     assert "1 of 2 references became more likely" in page
