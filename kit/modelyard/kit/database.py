@@ -3,11 +3,14 @@
 Times are stored as seconds since the epoch (UTC) in double precision, so that leases compare the same on both databases.
 """
 
+import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from psycopg.types.string import StrDumper
 from sqlalchemy import Connection, Double, Engine, create_engine, event, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import InterfaceError, OperationalError, TimeoutError
@@ -75,15 +78,45 @@ class Database:
 
 
 def _make_engine(url: str) -> Engine:
+    pool = {"pool_size": 10, "max_overflow": 20, "json_serializer": write_json}
     if make_url(url).get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20)
+        engine = create_engine(url, pool_pre_ping=True, **pool)
+        event.listen(engine, "connect", _prepare_postgresql)
+        return engine
     file = make_url(url).database
     if file:
         Path(file).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False}, pool_size=10, max_overflow=20)
+    engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False}, **pool)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def write_json(value: Any) -> str:
+    """JSON as RFC 8259 has it: NaN and infinity, which PostgreSQL and browsers refuse, become null."""
+    try:
+        return json.dumps(value, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class _TextDumper(StrDumper):
+    """PostgreSQL's text cannot hold NUL, which logs, answers and what users type may; SQLite keeps it."""
+
+    def dump(self, obj: str) -> Any:
+        return super().dump(obj.replace("\0", "\N{REPLACEMENT CHARACTER}"))
+
+
+def _prepare_postgresql(connection: Any, record: Any) -> None:
+    connection.adapters.register_dumper(str, _TextDumper)
 
 
 def _prepare_sqlite(connection: Any, record: Any) -> None:

@@ -45,9 +45,10 @@ def verify_manifest(folder: Path, deep: bool = True) -> dict[str, Any]:
     """
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        files = manifest["files"].items()
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise DamagedArtifact(f"{folder} has no readable {MANIFEST}: {error}") from error
-    for name, entry in manifest["files"].items():
+    for name, entry in files:
         path = folder / name
         if not path.is_file() or path.stat().st_size != entry["bytes"]:
             raise DamagedArtifact(f"{path} is missing or has another size than its manifest says")
@@ -91,10 +92,13 @@ class ArtifactStore:
         folder = self.cache / key
         if not folder.exists():
             partial = folder.with_name(f".partial-{uuid.uuid4().hex}")
-            self._get_remote(f"{self.url}/{key}", partial)
-            verify_manifest(partial)
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            _rename_or_keep(partial, folder)
+            try:
+                self._get_remote(f"{self.url}/{key}", partial)
+                verify_manifest(partial)
+                _rename_or_keep(partial, folder)
+            except BaseException:
+                shutil.rmtree(partial, ignore_errors=True)
+                raise
         return folder
 
     def read_text(self, key: str, name: str) -> str:
@@ -109,6 +113,19 @@ class ArtifactStore:
         with fsspec.open(f"{self.url}/{key}/{name}", "r", encoding="utf-8") as file:
             return str(file.read())
 
+    def read_start(self, key: str, name: str, limit_bytes: int) -> bytes:
+        """Read the first bytes of one file of an artifact, however large it is. Raises `FileNotFoundError`."""
+        place = PurePosixPath(name)
+        if place.is_absolute() or ".." in place.parts:
+            raise FileNotFoundError(name)
+        if self.is_local:
+            with (Path(self.url) / key / name).open("rb") as file:
+                return file.read(limit_bytes)
+        import fsspec
+
+        with fsspec.open(f"{self.url}/{key}/{name}", "rb") as remote:
+            return bytes(remote.read(limit_bytes))
+
     def delete(self, key: str) -> None:
         """Remove an artifact; nothing happens if it is not there."""
         if self.is_local:
@@ -121,9 +138,13 @@ class ArtifactStore:
     def _put_local(self, folder: Path, final: Path) -> None:
         final.parent.mkdir(parents=True, exist_ok=True)
         partial = final.with_name(f".partial-{uuid.uuid4().hex}")
-        # Hard links: the same bytes on the same disk, no copy; falls back to a copy across disks.
-        shutil.copytree(folder, partial, copy_function=_link_or_copy)
-        _rename_or_keep(partial, final)
+        try:
+            # Hard links: the same bytes on the same disk, no copy; falls back to a copy across disks.
+            shutil.copytree(folder, partial, copy_function=_link_or_copy)
+            _rename_or_keep(partial, final)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
 
     def _put_remote(self, folder: Path, url: str) -> None:
         filesystem, root = self._filesystem(url)

@@ -61,6 +61,8 @@ def do_due(chores: Sequence[Chore], now: float) -> None:
             chore.do()
         except (SQLAlchemyError, RedisError, OSError) as error:
             log.warning("chore failed; it comes again", chore=chore.name, error=f"{type(error).__name__}: {error}")
+        except Exception as error:  # a mistake of ours in one chore must not stop the others for the whole platform
+            log.error("chore broke; it comes again", chore=chore.name, exc_info=error)
 
 
 def main(settings: Settings | None = None) -> int:

@@ -1,10 +1,10 @@
 """Ending what nobody owns any more: dead leases, silent workers."""
 
-from modelyard.domain.deployments.repository import mark_stopped
-from modelyard.domain.jobs.lifecycle import Outcome, StaleAttempt
+from sqlmodel import Session
+
+from modelyard.domain.jobs.lifecycle import Outcome
 from modelyard.domain.jobs.ownership import finish
-from modelyard.domain.jobs.repository import list_with_dead_lease
-from modelyard.domain.specs import KINDS
+from modelyard.domain.jobs.repository import find_with_dead_lease, list_with_dead_lease
 from modelyard.domain.workers.repository import mark_silent_offline
 from modelyard.kit.database import Database
 from modelyard.kit.logs import get_logger
@@ -17,18 +17,22 @@ log = get_logger(__name__)
 
 def end_dead_leases(database: Database, settings: Settings) -> None:
     """Close attempts whose runner is gone; the retry policy then decides what becomes of the job."""
+    grace = settings.lease_seconds * GRACE_SHARE
     with database.read() as session:
-        lost = list_with_dead_lease(session, settings.lease_seconds * GRACE_SHARE)
-    for job in lost:
-        try:
-            with database.write() as session:
-                if KINDS[job.kind].is_service:
-                    mark_stopped(session, job.id, job.attempt)
-                message = f"Worker {job.worker_id} was not heard of for {settings.lease_seconds:g} s"
-                finish(session, job.id, job.attempt, Outcome.NODE_LOST, message)
-            log.warning("lease ended", job_id=job.id, attempt=job.attempt, worker=job.worker_id)
-        except StaleAttempt:
-            continue  # it was reported meanwhile
+        lost = [job.id for job in list_with_dead_lease(session, grace)]
+    for job_id in lost:
+        with database.write() as session:
+            end_dead_lease(session, job_id, grace, settings.lease_seconds)
+
+
+def end_dead_lease(session: Session, job_id: str, grace_seconds: float, lease_seconds: float) -> None:
+    """Close the attempt of one job, unless its lease was renewed or reported since it was listed."""
+    job = find_with_dead_lease(session, job_id, grace_seconds)
+    if job is None:
+        return
+    worker, attempt = job.worker_id, job.attempt
+    finish(session, job.id, attempt, Outcome.NODE_LOST, f"Worker {worker} was not heard of for {lease_seconds:g} s")
+    log.warning("lease ended", job_id=job_id, attempt=attempt, worker=worker)
 
 
 def forget_silent_workers(database: Database) -> None:

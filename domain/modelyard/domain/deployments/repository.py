@@ -17,7 +17,9 @@ def find_deployment(session: Session, project_id: str, reference: str) -> Deploy
     """A deployment by id, or the newest of a name."""
     mine = select(Deployment).where(Deployment.project_id == project_id)
     if reference.startswith("dep_"):
-        return session.exec(mine.where(Deployment.id == reference)).first()
+        by_id = session.exec(mine.where(Deployment.id == reference)).first()
+        if by_id is not None:  # a name may begin like an id
+            return by_id
     return session.exec(mine.where(Deployment.name == reference).order_by(col(Deployment.id).desc())).first()
 
 
@@ -59,6 +61,7 @@ def open_deployment(session: Session, job: Job, name: str, model_id: str, token:
             created_at=time.time(),
         )
     deployment.state, deployment.attempt, deployment.token, deployment.url = "starting", job.attempt, token, None
+    deployment.ready_at = deployment.stopped_at = None
     session.add(deployment)
     session.flush()
     return deployment
@@ -102,6 +105,12 @@ def count_interactions(session: Session, deployment_id: str) -> int:
     """Requests a deployment answered."""
     query = select(func.count()).select_from(Interaction).where(Interaction.deployment_id == deployment_id)
     return int(session.exec(query).one())
+
+
+def count_interactions_each(session: Session, deployment_ids: Sequence[str]) -> dict[str, int]:
+    """Deployment id -> requests it answered; those that answered none are left out."""
+    query = select(Interaction.deployment_id, func.count()).where(col(Interaction.deployment_id).in_(deployment_ids))
+    return dict(session.exec(query.group_by(col(Interaction.deployment_id))).all())
 
 
 def list_interactions(session: Session, deployment_id: str, after: str | None = None, limit: int = 100) -> Sequence[Interaction]:

@@ -75,7 +75,14 @@ def _say_unknown(session: Session, project_id: str, found: FoundReference) -> st
 
 
 def _output_of(step: StepReference, steps: Mapping[str, Job], found: FoundReference) -> str:
-    job = steps[step.name]
+    job = steps.get(step.name)
+    if job is None:
+        raise UnknownReference(
+            f"spec.{found.path}: {found.value} names a step, but this job is no part of a pipeline that has one; "
+            f"give a {found.type} by name or id, or submit a pipeline",
+            field=f"spec.{found.path}",
+            value=found.value,
+        )
     name = step.output or next(iter(KINDS[job.kind].outputs))
     output = job.outputs.get(name)
     if output is None:

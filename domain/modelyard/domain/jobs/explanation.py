@@ -16,11 +16,16 @@ FIXES: dict[str, str] = {
     Outcome.NAN: "Lower `optimizer.learning_rate`, or look at the rows of the step that broke.",
     Outcome.RUNNER_LOST: "Nothing to do: the job continues by itself from its last checkpoint.",
     Outcome.NODE_LOST: "Nothing to do: the job continues by itself from its last checkpoint.",
+    Outcome.HANG: "Look at the log lines below for the rank that stopped answering, then submit the job again.",
+    Outcome.NCCL: "Look at the log lines below and at the network between the GPUs, then submit the job again.",
+    Outcome.TIMEOUT: "Allow more time (`ready_within_seconds`), or mend what takes so long; then submit the job again.",
     Outcome.DEPENDENCY_FAILED: "Mend the step named in the message and submit the pipeline again.",
     Outcome.CANCELLED: "Submit the job again if it was cancelled by mistake.",
     "dependency": "Wait for the steps named in the message.",
     "traffic": "Send requests to the deployment: POST /v1/chat/completions.",
 }
+
+QUARANTINE_FIX = "It likely ends its own runner: look at the log lines below and at the memory it needs, then submit it again."
 
 
 @dataclass(frozen=True)
@@ -70,8 +75,8 @@ def explain(situation: Situation) -> Explanation:
 
 def _explain_waiting(situation: Situation) -> Explanation:
     job = situation.job
-    details = [f"Before it in the queue: {other.id} ({other.name})" for other in situation.ahead]
-    details += [f"Holds slots now: {other.id} ({other.kind} {other.name}, {other.progress:.0%})" for other in situation.running]
+    details = [f"Before it in the queue: {_name(job, other)}" for other in situation.ahead]
+    details += [f"Holds slots now: {_name(job, other)}, {other.kind}, {other.progress:.0%}" for other in situation.running]
     details += _history(situation.attempts)
     if job.not_before > situation.now:
         wait = job.not_before - situation.now
@@ -92,8 +97,12 @@ def _explain_waiting(situation: Situation) -> Explanation:
 def _explain_failure(situation: Situation) -> Explanation:
     job = situation.job
     summary = f"{job.kind} {job.name} {job.state}: {job.message or job.reason or 'no reason was given'}"
-    fix = FIXES.get(job.reason or "")
+    fix = QUARANTINE_FIX if job.state == JobState.QUARANTINED else FIXES.get(job.reason or "")
     return Explanation(job.state, summary, job.reason, _history(situation.attempts), fix, list(situation.log_lines))
+
+
+def _name(job: Job, other: Job) -> str:
+    return f"{other.id} ({other.name})" if other.project_id == job.project_id else "a job of another project"
 
 
 def _history(attempts: Sequence[Attempt]) -> list[str]:

@@ -6,9 +6,11 @@ from typing import Any, cast
 from sqlalchemy import CursorResult, update
 from sqlmodel import Session, col, select
 
+from modelyard.domain.deployments.repository import mark_stopped
 from modelyard.domain.jobs.lifecycle import ACTIVE, JobState, Outcome, StaleAttempt, check_move
 from modelyard.domain.jobs.retry import decide_next
 from modelyard.domain.jobs.tables import Attempt, Job, JobEvent
+from modelyard.domain.specs import KINDS
 from modelyard.kit.database import database_now, read_clock
 from modelyard.kit.identifiers import new_id
 
@@ -119,6 +121,8 @@ def finish(
 ) -> Job:
     """Close an attempt and move its job on, as the retry policy decides. Raises `StaleAttempt` if it is no longer the owner."""
     job = own(session, job_id, attempt)
+    if KINDS[job.kind].is_service:
+        mark_stopped(session, job_id, attempt)  # else requests would go on being sent to a server that is gone
     attempts = session.exec(select(Attempt).where(Attempt.job_id == job_id).order_by(col(Attempt.seq))).all()
     latest = attempts[-1]
     latest.outcome, latest.message, latest.exit_code = str(outcome), message, exit_code

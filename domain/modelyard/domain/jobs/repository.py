@@ -14,9 +14,9 @@ from modelyard.kit.database import database_now
 Row = TypeVar("Row", bound=SQLModel)
 
 
-def get_job_or_raise(session: Session, project_id: str, job_id: str) -> Job:
-    """A job of a project. Raises `NotFound`."""
-    job = session.get(Job, job_id)
+def get_job_or_raise(session: Session, project_id: str, job_id: str, for_update: bool = False) -> Job:
+    """A job of a project; `for_update`: nobody else moves it before this transaction ends. Raises `NotFound`."""
+    job = session.get(Job, job_id, with_for_update=for_update or None)
     if job is None or job.project_id != project_id:
         raise NotFound(f"There is no job {job_id} in this project; GET /v1/jobs lists them", field="job_id", value=job_id)
     return job
@@ -76,6 +76,12 @@ def last_log_lines(session: Session, job_id: str, attempt: int, count: int = 20)
     return lines[-count:]
 
 
+def newest_logs(session: Session, job_id: str, limit: int = 50) -> Sequence[LogChunk]:
+    """The newest chunks of all ranks, oldest first."""
+    query = select(LogChunk).where(LogChunk.job_id == job_id).order_by(col(LogChunk.id).desc()).limit(limit)
+    return session.exec(query).all()[::-1]
+
+
 def list_metrics(
     session: Session, job_id: str, name: str | None = None, after: int = 0, limit: int = 5000
 ) -> Sequence[MetricPoint]:
@@ -99,6 +105,12 @@ def count_claimable(session: Session) -> dict[str, int]:
     return dict(session.exec(query).all())
 
 
+def count_by_state(session: Session, project_id: str) -> dict[str, int]:
+    """State -> number of jobs of a project, states without jobs left out."""
+    query = select(Job.state, func.count()).where(Job.project_id == project_id).group_by(col(Job.state))
+    return dict(session.exec(query).all())
+
+
 def count_by_queue(session: Session) -> dict[str, dict[str, int]]:
     """Queue -> state -> number of jobs that wait or run."""
     query = select(Job.queue, Job.state, func.count()).where(col(Job.state).in_({JobState.QUEUED, *ACTIVE}))
@@ -110,16 +122,27 @@ def count_by_queue(session: Session) -> dict[str, dict[str, int]]:
 
 def list_with_dead_lease(session: Session, grace_seconds: float) -> Sequence[Job]:
     """Jobs whose runner renewed nothing for so long that its own deadline has killed it."""
-    query = select(Job).where(col(Job.state).in_(ACTIVE), col(Job.lease_expires_at) + grace_seconds < database_now())
-    return session.exec(query).all()
+    jobs: Sequence[Job] = session.exec(_with_dead_lease(grace_seconds)).all()
+    return jobs
+
+
+def find_with_dead_lease(session: Session, job_id: str, grace_seconds: float) -> Job | None:
+    """A job, locked, if its lease is dead now: it may have been renewed at the last moment since it was listed."""
+    job: Job | None = session.exec(_with_dead_lease(grace_seconds).where(Job.id == job_id).with_for_update()).first()
+    return job
+
+
+def _with_dead_lease(grace_seconds: float) -> Any:
+    return select(Job).where(col(Job.state).in_(ACTIVE), col(Job.lease_expires_at) + grace_seconds < database_now())
 
 
 def list_ahead(session: Session, job: Job, limit: int = 5) -> Sequence[Job]:
     """Waiting jobs of the same queue that go first, best first."""
     query = (
         select(Job)
-        .where(Job.queue == job.queue, Job.state == JobState.QUEUED, Job.order_key < job.order_key)
-        .order_by(col(Job.order_key))
+        .where(Job.queue == job.queue, Job.state == JobState.QUEUED)
+        .where((col(Job.order_key) < job.order_key) | ((col(Job.order_key) == job.order_key) & (col(Job.id) < job.id)))
+        .order_by(col(Job.order_key), col(Job.id))
         .limit(limit)
     )
     return session.exec(query).all()

@@ -9,6 +9,8 @@ INFRASTRUCTURE = frozenset(
     {Outcome.NODE_LOST, Outcome.RUNNER_LOST, Outcome.DRAINED, Outcome.PREEMPTED, Outcome.HANG, Outcome.NCCL}
 )
 """Not the job's fault: never uses the user's budget."""
+NO_FAILURE = INFRASTRUCTURE | {Outcome.PAUSED}
+"""Uses nothing of the user's budget."""
 HANDED_OVER = frozenset({Outcome.DRAINED, Outcome.PREEMPTED})
 """We asked it to leave, so it may go on at once and as often as it likes."""
 NEVER_RETRIED = frozenset({Outcome.BAD_DATA, Outcome.NAN, Outcome.DEPENDENCY_FAILED, Outcome.TIMEOUT})
@@ -36,8 +38,13 @@ def decide_next(outcome: Outcome, stop_requested: str | None, history: Sequence[
         return Next(JobState.SUCCEEDED)
     if stop_requested == "cancelled" or outcome is Outcome.CANCELLED:
         return Next(JobState.CANCELLED)
-    if outcome is Outcome.PAUSED:
-        return Next(JobState.PAUSED)
+    again = _decide_again(outcome, history, max_attempts)
+    # Who asked for a pause does not want it to go on by itself because its worker was drained or lost meanwhile.
+    is_paused = outcome is Outcome.PAUSED or (stop_requested == "paused" and again.state is JobState.QUEUED)
+    return Next(JobState.PAUSED) if is_paused else again
+
+
+def _decide_again(outcome: Outcome, history: Sequence[str], max_attempts: int) -> Next:
     if outcome in HANDED_OVER:
         return Next(JobState.QUEUED)
     if outcome in INFRASTRUCTURE:
@@ -45,7 +52,7 @@ def decide_next(outcome: Outcome, stop_requested: str | None, history: Sequence[
         if in_a_row >= LOST_LIMIT:
             return Next(JobState.QUARANTINED)
         return Next(JobState.QUEUED, _backoff(in_a_row))
-    own_failures = sum(past not in INFRASTRUCTURE for past in history)
+    own_failures = sum(past not in NO_FAILURE for past in history)
     if outcome in NEVER_RETRIED or own_failures >= max_attempts:
         return Next(JobState.FAILED)
     return Next(JobState.QUEUED, _backoff(own_failures))

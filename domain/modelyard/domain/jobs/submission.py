@@ -48,7 +48,9 @@ def submit(session: Session, project_id: str, request: JobRequest, place: Place 
     kind = getattr(request.spec, "kind")  # noqa: B009 - every member of the union has one, the base class does not
     if request.shape.nodes > 1:
         raise InvalidRequest(
-            "resources.nodes: this version runs a job on one machine; ask for more slots instead", field="resources.nodes"
+            "resources.nodes: this version runs a job on one machine; ask for more slots instead",
+            field="resources.nodes",
+            value=request.shape.nodes,
         )
     waits = place is not None and bool(place.depends_on)
     inputs: dict[str, Any] = {} if waits else resolve_inputs(session, project_id, request.spec, {})

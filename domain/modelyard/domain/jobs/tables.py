@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from sqlalchemy import Double, Index, UniqueConstraint
+from sqlalchemy import BigInteger, Double, Index, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
-from modelyard.domain.columns import json_field, text_field, time_field
+from modelyard.domain.columns import json_field, serial_field, text_field, time_field
 from modelyard.domain.pipelines.tables import PIPELINE_ID
 from modelyard.domain.projects.tables import PROJECT_ID
 
@@ -88,7 +88,7 @@ class Attempt(SQLModel, table=True):
     exit_code: int | None = None
     message: str | None = text_field(default=None)  # type: ignore[arg-type]
     resumed_from_step: int | None = None
-    events_offset: int = 0
+    events_offset: int = Field(default=0, sa_type=BigInteger)
     """Bytes of `events.jsonl` already in the database."""
     started_at: float = time_field(nullable=False)
     heartbeat_at: float | None = time_field()
@@ -101,7 +101,7 @@ class JobEvent(SQLModel, table=True):
     __tablename__ = "job_event"
     __table_args__ = (Index("ix_job_event_job", "job_id", "id"),)
 
-    id: int | None = Field(default=None, primary_key=True)
+    id: int | None = serial_field()
     job_id: str = Field(foreign_key=JOB_ID)
     attempt: int
     type: str
@@ -115,7 +115,7 @@ class MetricPoint(SQLModel, table=True):
     __tablename__ = "metric_point"
     __table_args__ = (Index("ix_metric_point_job", "job_id", "name", "id"),)
 
-    id: int | None = Field(default=None, primary_key=True)
+    id: int | None = serial_field()
     job_id: str = Field(foreign_key=JOB_ID)
     attempt: int
     name: str
@@ -131,7 +131,7 @@ class LogChunk(SQLModel, table=True):
     __tablename__ = "log_chunk"
     __table_args__ = (Index("ix_log_chunk_job", "job_id", "id"),)
 
-    id: int | None = Field(default=None, primary_key=True)
+    id: int | None = serial_field()
     job_id: str = Field(foreign_key=JOB_ID)
     attempt: int
     rank: int
@@ -151,6 +151,6 @@ class Checkpoint(SQLModel, table=True):
     step: int
     artifact_key: str
     sha256: str
-    bytes: int
+    bytes: int = Field(sa_type=BigInteger)
     metrics: dict[str, Any] = json_field()
     created_at: float = time_field(nullable=False)

@@ -103,9 +103,10 @@ def list_pipelines(session: Session, project_id: str, after: str | None = None, 
     return session.exec(query.order_by(col(Pipeline.id).desc()).limit(limit)).all()
 
 
-def list_steps(session: Session, pipeline_id: str) -> Sequence[Job]:
-    """The jobs of a pipeline in the order they were written down."""
-    return session.exec(select(Job).where(Job.pipeline_id == pipeline_id).order_by(col(Job.id))).all()
+def list_steps(session: Session, pipeline_id: str, for_update: bool = False) -> Sequence[Job]:
+    """The jobs of a pipeline, each after those it depends on; `for_update` when they are about to be changed."""
+    query = select(Job).where(Job.pipeline_id == pipeline_id).order_by(col(Job.id))
+    return session.exec(query.with_for_update() if for_update else query).all()
 
 
 def list_held(session: Session) -> Sequence[Job]:
@@ -113,8 +114,11 @@ def list_held(session: Session) -> Sequence[Job]:
     return session.exec(select(Job).where(Job.state == JobState.HELD).order_by(col(Job.id))).all()
 
 
-def advance(session: Session, job: Job) -> None:
-    """Let a held job go on if it may; otherwise say what it waits for. A compare-and-set: doing it twice is harmless."""
+def advance(session: Session, job_id: str) -> None:
+    """Let a held job go on if it may; otherwise say what it waits for. Doing it twice, or too late, is harmless."""
+    job = session.get(Job, job_id, with_for_update=True)  # read anew: it may have been cancelled since it was listed
+    if job is None or job.state != JobState.HELD:
+        return
     steps = {step.step: step for step in list_steps(session, job.pipeline_id) if step.step} if job.pipeline_id else {}
     try:
         verdict, inputs = admit(session, job, steps)
@@ -135,10 +139,11 @@ def list_running_pipelines(session: Session) -> Sequence[Pipeline]:
     return session.exec(select(Pipeline).where(Pipeline.state == "running")).all()
 
 
-def settle(session: Session, pipeline: Pipeline) -> None:
+def settle(session: Session, pipeline_id: str) -> None:
     """Give a pipeline its final state once every step has one."""
-    state = pipeline_state(list_steps(session, pipeline.id))
-    if state != "running":
+    pipeline = session.get(Pipeline, pipeline_id)
+    state = pipeline_state(list_steps(session, pipeline_id))
+    if pipeline is not None and pipeline.state == "running" and state != "running":
         pipeline.state = state
         pipeline.finished_at = read_clock(session)
         session.add(pipeline)

@@ -1,16 +1,21 @@
 """Every query about registered things: find by reference, list, register a new version."""
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import func
+from sqlalchemy import false, func
 from sqlmodel import Session, col, select
 
 from modelyard.domain.errors import NotFound
+from modelyard.domain.projects.tables import Project
 from modelyard.domain.registry.tables import ID_PREFIXES, TABLES, Registered
 from modelyard.kit.identifiers import new_id
+
+_VERSION = re.compile(r"[0-9]{1,9}")
+"""What fits into the column."""
 
 
 def find(session: Session, project_id: str, type_: str, reference: str) -> Registered | None:
@@ -18,13 +23,15 @@ def find(session: Session, project_id: str, type_: str, reference: str) -> Regis
     table: Any = TABLES[type_]
     mine = select(table).where(table.project_id == project_id)
     if reference.startswith(f"{ID_PREFIXES[type_]}_"):
-        return session.exec(mine.where(table.id == reference)).first()
-    name, _, version = reference.partition("@")
-    query = mine.where(table.name == name)
-    if version:
-        return session.exec(query.where(table.version == int(version))).first() if version.isdigit() else None
-    newest: Registered | None = session.exec(query.order_by(table.version.desc())).first()
-    return newest
+        by_id: Registered | None = session.exec(mine.where(table.id == reference)).first()
+        if by_id is not None:  # a name may begin like an id
+            return by_id
+    name, at, version = reference.partition("@")
+    query = mine.where(table.name == name).order_by(table.version.desc())
+    if at:
+        query = query.where(table.version == int(version)) if _VERSION.fullmatch(version) else query.where(false())
+    found: Registered | None = session.exec(query).first()
+    return found
 
 
 def get_or_raise(session: Session, project_id: str, type_: str, reference: str) -> Registered:
@@ -70,6 +77,8 @@ class Made:
 def register(session: Session, project_id: str, made: Made, job_id: str | None = None, attempt: int | None = None) -> Registered:
     """Record an artifact as the next version of its name. The same name with the same content is the same version."""
     table: Any = TABLES[made.type]
+    # One at a time in a project: two jobs that finish together would both take the same next version.
+    session.exec(select(Project.id).where(Project.id == project_id).with_for_update(key_share=True)).all()
     mine = select(table).where(table.project_id == project_id, table.name == made.name)
     same: Registered | None = session.exec(mine.where(table.sha256 == made.sha256).order_by(table.version.desc())).first()
     if same is not None:

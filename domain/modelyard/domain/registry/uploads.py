@@ -10,6 +10,8 @@ from typing import Any
 from modelyard.domain.errors import InvalidRequest
 
 FORMATS = ("jsonl", "csv", "txt", "parquet")
+MAX_FIELD_CHARACTERS = 2**31 - 1
+"""Python's csv module stops at 131,072 characters unless told otherwise; documents are longer."""
 
 
 class MalformedDataset(InvalidRequest):
@@ -35,10 +37,7 @@ def format_of(filename: str) -> str:
 def check_upload(path: Path, format_: str, filename: str) -> dict[str, Any]:
     """Read every row. Returns `{"rows", "columns"}`; raises `MalformedDataset` at the first row that is wrong."""
     check = {"jsonl": _check_jsonl, "csv": _check_csv, "txt": _check_txt, "parquet": _check_parquet}[format_]
-    try:
-        rows, columns = check(path, filename)
-    except UnicodeDecodeError as error:
-        raise MalformedDataset(filename, f"byte {error.start} is not UTF-8; save the file as UTF-8") from error
+    rows, columns = check(path, filename)
     if rows == 0:
         raise MalformedDataset(filename, "there is no row in it")
     return {"rows": rows, "columns": columns}
@@ -46,12 +45,12 @@ def check_upload(path: Path, format_: str, filename: str) -> dict[str, Any]:
 
 def _check_jsonl(path: Path, filename: str) -> tuple[int, list[str]]:
     rows, columns = 0, dict[str, None]()
-    for number, line in _lines(path):
+    for number, line in _lines(path, filename):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise MalformedDataset(filename, f"not JSON: {error}", number) from error
         if not isinstance(row, dict):
             raise MalformedDataset(filename, f"a row is a JSON object, this is a {type(row).__name__}", number)
@@ -61,23 +60,22 @@ def _check_jsonl(path: Path, filename: str) -> tuple[int, list[str]]:
 
 
 def _check_csv(path: Path, filename: str) -> tuple[int, list[str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.reader(file, strict=True)
-        rows = 0
-        try:
-            header = next(reader, [])
-            for row in reader:
-                if len(row) != len(header):
-                    reason = f"{len(row)} columns, but the header has {len(header)}"
-                    raise MalformedDataset(filename, reason, reader.line_num)
-                rows += 1
-        except csv.Error as error:
-            raise MalformedDataset(filename, str(error), reader.line_num) from error
+    csv.field_size_limit(MAX_FIELD_CHARACTERS)
+    reader = csv.reader((line for _, line in _lines(path, filename)), strict=True)
+    rows = 0
+    try:
+        header = next(reader, [])
+        for row in filter(None, reader):  # a blank line is no row
+            if len(row) != len(header):
+                raise MalformedDataset(filename, f"{len(row)} columns, but the header has {len(header)}", reader.line_num)
+            rows += 1
+    except csv.Error as error:
+        raise MalformedDataset(filename, str(error), reader.line_num) from error
     return rows, header
 
 
 def _check_txt(path: Path, filename: str) -> tuple[int, list[str]]:
-    return sum(1 for _, line in _lines(path) if line.strip()), ["text"]
+    return sum(1 for _, line in _lines(path, filename) if line.strip()), ["text"]
 
 
 def _check_parquet(path: Path, filename: str) -> tuple[int, list[str]]:
@@ -92,6 +90,12 @@ def _check_parquet(path: Path, filename: str) -> tuple[int, list[str]]:
     return rows, list(file.schema_arrow.names)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    with path.open(encoding="utf-8") as file:
-        yield from enumerate(file, start=1)
+def _lines(path: Path, filename: str) -> Iterator[tuple[int, str]]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                # A byte order mark is no character of the text; only this codec drops it.
+                yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                reason = f"byte {error.start + 1} of the line is not UTF-8; save the file as UTF-8"
+                raise MalformedDataset(filename, reason, number) from error

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 class SpecModel(BaseModel):
     """A piece of a spec. Unknown fields are refused, so that a typo is an error and not a silent default."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, protected_namespaces=(), allow_inf_nan=False)
 
 
 class JobSpec(SpecModel):

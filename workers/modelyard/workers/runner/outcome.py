@@ -44,6 +44,8 @@ def classify(
     runner told the ranks to leave, if it did; then their exit codes, even a kill after the grace time, are our doing.
     """
     failed = [(rank, code) for rank, code in enumerate(exit_codes) if code not in {0, EXIT_SAVED}]
+    # Once a rank fails we kill the others: what it died of says more than their signals.
+    failed.sort(key=lambda entry: entry[1] in KILLED_FROM_OUTSIDE)
     if stop_reason is not None and (not errors or not failed):
         return _stopped(stop_reason, exit_codes)
     if errors:
@@ -51,6 +53,8 @@ def classify(
         outcome = Outcome(first["reason"]) if first.get("reason") in set(Outcome) else Outcome.USER_CODE
         return Ending(outcome, f"{first.get('message', '')}".strip() or None, _code_of(failed))
     if not failed:
+        if EXIT_SAVED in exit_codes:
+            return Ending(Outcome.RUNNER_LOST, "The recipe saved and left without being asked to", EXIT_SAVED)
         if is_service:
             return Ending(Outcome.USER_CODE, "The server ended by itself, without being asked to", 0)
         return Ending(Outcome.SUCCEEDED, None, 0)

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modelyard.domain.deployments.repository import list_superseded, mark_ready, mark_stopped
-from modelyard.domain.jobs.lifecycle import Outcome
+from modelyard.domain.deployments.repository import list_superseded, mark_ready
+from modelyard.domain.jobs.lifecycle import JobState, Outcome
 from modelyard.domain.jobs.ownership import finish, own
 from modelyard.domain.jobs.recording import Batch, record
 from modelyard.domain.jobs.repository import find_job
@@ -117,7 +117,7 @@ class Supervisor:
             own(session, self.job.id, self.job.attempt, ready_at=database_now(), outputs=outputs)
             for old in list_superseded(session, deployment):
                 replaced = find_job(session, old.job_id)
-                if replaced is not None and replaced.id != self.job.id:
+                if replaced is not None and not JobState(replaced.state).is_finished():
                     cancel(session, replaced)
 
     def _ask_to_stop(self, reason: str) -> None:
@@ -155,8 +155,6 @@ class Supervisor:
         with self.database.write() as session:
             job = own(session, self.job.id, self.job.attempt)
             values = {"outputs": register_outputs(session, job, made)} if made else {}
-            if KINDS[job.kind].is_service:
-                mark_stopped(session, job.id, job.attempt)
             finish(session, job.id, job.attempt, ending.outcome, ending.message, ending.exit_code, **values)
 
     def _insist(self, action: Callable[[], None]) -> None:
