@@ -54,18 +54,19 @@ def make_router(type_: str, plural: str) -> APIRouter:
         """A small text file of its artifact: `manifest.json`, `report.html`, `report.json`, …"""
         with platform.database.read() as session:
             row = repository.get_or_raise(session, caller.project_id, type_, reference)
-        return _read_file(platform, row, name)
+        return read_file(platform, row, name)
 
     return router
 
 
-def _read_file(platform: Platform, row: Registered, name: str) -> Response:
+def read_file(platform: Platform, row: Registered, name: str) -> Response:
+    """Answer with a text file of an artifact. Raises `ApiError` 404 if there is none of that name."""
     try:
         text = platform.store.read_text(row.artifact_key, name)
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # not there, no file, no possible name, no text
         raise ApiError(404, "no_such_file", f"{row.id} has no text file {name!r}; see its manifest.json", field="name") from error
-    # A report is opened in the browser: it may style itself, and do nothing else.
-    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    # A report is opened in the browser: it may style itself, and do nothing else, least of all in the dashboard's name.
+    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox; base-uri 'none'; form-action 'none'"
     headers = {"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"}
     return Response(text, media_type=REPORT_TYPES.get(name, "text/plain; charset=utf-8"), headers=headers)
 

@@ -4,13 +4,14 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from modelyard.api.dependencies import Platform
 from modelyard.domain.registry.repository import Made, register
 from modelyard.domain.registry.tables import Registered
 from modelyard.domain.registry.uploads import check_upload, format_of
 from modelyard.kit.identifiers import new_id
+from modelyard.kit.storage import MANIFEST
 
 
 def store_upload(platform: Platform, project_id: str, name: str, filename: str, content: BinaryIO) -> Registered:
@@ -22,13 +23,28 @@ def store_upload(platform: Platform, project_id: str, name: str, filename: str, 
         with path.open("wb") as target:
             shutil.copyfileobj(content, target)
         facts = check_upload(path, format_, filename)
-        described = {"format": format_, "filename": Path(filename).name, **facts}
+        described = {"format": format_, **facts}  # not the file's name: the same content is the same version
         (folder / "dataset.json").write_text(json.dumps(described, indent=1), encoding="utf-8")
         key = f"dataset/upload-{new_id('up')}"
         manifest = platform.store.put(folder, key)
-    made = Made("dataset", name, key, manifest["sha256"], manifest["bytes"], {"role": "upload", **described})
-    with platform.database.write() as session:
-        row = register(session, project_id, made)
+    details = {"role": "upload", "filename": Path(filename).name, **described}
+    made = Made("dataset", name, key, manifest["sha256"], manifest["bytes"], details)
+    try:
+        with platform.database.write() as session:
+            row = register(session, project_id, made)
+    except Exception:
+        platform.store.delete(key)
+        raise
     if row.artifact_key != key:  # the same content was there already
         platform.store.delete(key)
     return row
+
+
+def list_files(platform: Platform, row: Registered) -> dict[str, dict[str, Any]]:
+    """Name -> size and digest of every file of an artifact, by its manifest; empty if the store has lost it."""
+    try:
+        manifest = json.loads(platform.store.read_text(row.artifact_key, MANIFEST))
+    except (OSError, ValueError):
+        return {}
+    files: dict[str, dict[str, Any]] = manifest["files"]
+    return files
