@@ -77,6 +77,11 @@ class TestLoadLanguageModel:
         with pytest.raises(BadData, match="cannot be loaded as a causal language model"):
             load_language_model(tmp_path)
 
+    def test_an_adapter_alone_is_bad_data(self, tmp_path: Path) -> None:
+        (tmp_path / "adapter_config.json").write_text("{}")
+        with pytest.raises(BadData, match="LoRA adapter"):
+            load_language_model(tmp_path)
+
     def test_auto_on_a_cpu_is_fp32(self, model: LanguageModel) -> None:
         assert model.precision == "fp32"
         assert model.model.dtype == torch.float32

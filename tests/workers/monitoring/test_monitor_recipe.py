@@ -41,13 +41,18 @@ def export(document: dict[str, Any], interactions: list[dict[str, Any]]) -> None
 
 class TestMonitor:
     def test_prompts_like_those_of_training(self, recipe: Any, document: dict[str, Any]) -> None:
-        export(document, [interaction(number, house(number)) for number in range(40)])
+        asked = [interaction(number, house(number)) for number in range(40)]
+        # Refused requests count as errors, and their prompts, which the model never saw, do not count as drift.
+        refused = [interaction(40 + number, f"SELECT {number}", status=400) for number in range(9)]
+        refused.append(interaction(49, "", status=422, messages=["not a message"]))
+        export(document, asked + refused)
         code, log = recipe.run(MODULE, document)
         assert code == 0, log
         figures = recipe.figures()
         assert figures["drift_p_value"] > 0.05
         assert figures["drift_detected"] is False
         assert figures["completion_tokens"] == 200
+        assert figures["error_share"] == pytest.approx(0.2)
         [output] = recipe.events("output")
         assert output["output_type"] == "monitor_report"
         report = json.loads((recipe.folder / output["path"] / "report.json").read_text())

@@ -23,13 +23,14 @@ def test_figures_of_a_window() -> None:
         interaction(10, 2.0, streamed=True, time_to_first_token_seconds=0.5),
         interaction(20, 3.0, streamed=True, time_to_first_token_seconds=0.7),
         interaction(30, 0.01, status=400, **failed),
+        interaction(35, 0.5, status=499, **failed),
         interaction(38, 2.0, status=503, **failed),
     ]
     figures = measure_service_levels(window)
-    assert figures["requests"] == 5
+    assert figures["requests"] == 6
     assert figures["window_seconds"] == 40
-    assert figures["error_share"] == pytest.approx(0.4)
-    assert figures["server_error_share"] == pytest.approx(0.2)
+    assert figures["error_share"] == pytest.approx(2 / 6, abs=1e-4)
+    assert figures["server_error_share"] == figures["abandoned_share"] == pytest.approx(1 / 6, abs=1e-4)
     # Only the three answered ones: 1, 2 and 3 seconds.
     assert figures["latency_p50_seconds"] == 2.0
     assert figures["latency_p95_seconds"] == pytest.approx(2.9)
@@ -46,3 +47,17 @@ def test_what_was_not_measured_is_none() -> None:
     assert figures["time_to_first_token_p95_seconds"] is None
     assert figures["tokens_per_second"] is None
     assert figures["error_share"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("messages", "question"),
+    [
+        ([{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}], "one"),
+        ([{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url"}, 7, {"text": "b"}]}], "ab"),
+        (["not a message", {"role": "user"}], ""),
+        ([{"role": "user", "content": 5}], ""),
+        ([], ""),
+    ],
+)
+def test_question_of_whatever_was_sent(messages: list[Any], question: str) -> None:
+    assert interaction(0, 1.0, messages=messages).question == question

@@ -143,6 +143,8 @@ def load_language_model(folder: Path, device: str = "cpu", precision: str = "aut
     `auto` precision is fp32 on a CPU (bf16 is slower there without AMX, and ties many logits) and bf16 on a GPU.
     """
     chosen = ("fp32" if device == "cpu" else "bf16") if precision == "auto" else precision
+    if (folder / "adapter_config.json").exists() and not (folder / "config.json").exists():
+        raise BadData(f"{folder.name} is a LoRA adapter without its base model; take the `model` output of the fine-tuning job")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[chosen]

@@ -3,27 +3,15 @@
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from modelyard.workers.conversations import last_user_text
 from modelyard.workers.recipe import BadData
 
 FILE = "interactions.jsonl"
-
-
-class Message(BaseModel):
-    """One message as the client sent it; parts of another kind than text are left out of what is compared."""
-
-    role: str
-    content: str | list[dict[str, object]] | None = None
-
-    @property
-    def text(self) -> str:
-        """Return the words."""
-        if isinstance(self.content, list):
-            return "".join(str(part.get("text", "")) for part in self.content)
-        return self.content or ""
+CLIENT_LEFT = 499
+"""Recorded when the client went away before the end, as nginx does: nobody's error."""
 
 
 class Interaction(BaseModel):
@@ -33,7 +21,8 @@ class Interaction(BaseModel):
 
     id: str
     created_at: datetime
-    messages: list[Message]
+    messages: list[Any]
+    """As the client sent them, whatever that was: refused requests are recorded too."""
     answer: str | None = None
     status: int
     """HTTP status the client got."""
@@ -50,9 +39,15 @@ class Interaction(BaseModel):
         return self.status < 400
 
     @property
+    def is_refused(self) -> bool:
+        """Whether the request was at fault: such prompts never reached the model."""
+        return 400 <= self.status < CLIENT_LEFT
+
+    @property
     def question(self) -> str:
-        """Return the last thing the user said."""
-        return last_user_text([{"role": message.role, "content": message.text} for message in self.messages])
+        """Return the last thing the user said, or an empty text."""
+        asked = [m.get("content") for m in self.messages if isinstance(m, dict) and m.get("role") == "user"]
+        return _text_of(asked[-1]) if asked else ""
 
 
 def read_interactions(folder: Path, most: int) -> list[Interaction]:
@@ -64,6 +59,13 @@ def read_interactions(folder: Path, most: int) -> list[Interaction]:
     if not found:
         raise BadData(f"{FILE} is empty: the deployment has answered no request yet; send it some, then monitor it")
     return found[-most:]
+
+
+def _text_of(content: Any) -> str:
+    """Words of a message's content; parts of another kind than text are left out."""
+    if isinstance(content, list):
+        return "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+    return content if isinstance(content, str) else ""
 
 
 def _parse_lines(path: Path) -> Iterator[Interaction]:

@@ -1,10 +1,10 @@
 """How well a deployment served: latency, first token, tokens, errors."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from modelyard.workers.monitoring.interactions import Interaction
+from modelyard.workers.monitoring.interactions import CLIENT_LEFT, Interaction
 
 
 def measure_service_levels(interactions: Sequence[Interaction]) -> dict[str, float | int | None]:
@@ -23,8 +23,9 @@ def measure_service_levels(interactions: Sequence[Interaction]) -> dict[str, flo
         "requests": len(interactions),
         "streamed_requests": sum(i.streamed for i in interactions),
         "window_seconds": round(window, 3),
-        "error_share": _share(interactions, 400),
-        "server_error_share": _share(interactions, 500),
+        "error_share": _share(i.status >= 400 and i.status != CLIENT_LEFT for i in interactions),
+        "server_error_share": _share(i.status >= 500 for i in interactions),
+        "abandoned_share": _share(i.status == CLIENT_LEFT for i in interactions),
         **_percentiles("latency", [i.latency_seconds for i in answered]),
         **_percentiles("time_to_first_token", first_tokens),
         "prompt_tokens": sum(i.prompt_tokens or 0 for i in answered),
@@ -43,8 +44,8 @@ def _percentiles(name: str, seconds: list[float]) -> dict[str, float | None]:
     return {f"{name}_{statistic}_seconds": round(float(value), 4) for statistic, value in values.items()}
 
 
-def _share(interactions: Sequence[Interaction], status: int) -> float:
-    return round(sum(i.status >= status for i in interactions) / len(interactions), 4)
+def _share(facts: Iterable[bool]) -> float:
+    return round(float(np.mean([*facts])), 4)
 
 
 def _window_seconds(interactions: Sequence[Interaction]) -> float:

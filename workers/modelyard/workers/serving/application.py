@@ -33,7 +33,7 @@ def build_application(service: ModelService, token: str) -> FastAPI:
     @app.get("/health")
     async def health() -> Response:
         failure = service.engine.failure
-        body = {"status": failure or "ok", "requests_in_flight": service.engine.requests_in_flight}
+        body = {"status": str(failure or "ok"), "requests_in_flight": service.engine.requests_in_flight}
         return JSONResponse(body, 503 if failure else 200)
 
     @app.get("/v1/models")

@@ -35,10 +35,9 @@ class Engine:
         self._manager.start()
 
     @property
-    def failure(self) -> str | None:
+    def failure(self) -> Exception | None:
         """Why the engine will answer nothing any more, or None while it is well."""
-        error = self._manager.background_thread_status.fatal_error
-        return None if error is None else str(error)
+        return self._manager.background_thread_status.fatal_error
 
     async def generate(self, prompt: Sequence[int], sampling: Sampling) -> AsyncGenerator[list[int], None]:
         """Yield the tokens of an answer as they come. Leaving the iterator early ends the computation.

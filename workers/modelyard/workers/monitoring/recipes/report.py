@@ -34,7 +34,7 @@ def main(run: Run[MonitorSpec]) -> None:
 def _measure_drift(run: Run[MonitorSpec], interactions: Sequence[Interaction]) -> Drift:
     reference = read_conversations(run.inputs["reference"].path, "train")
     questions = [last_user_text([*conversation.messages]) for conversation in reference]
-    prompts = [interaction.question for interaction in interactions]
+    prompts = [i.question for i in interactions if i.question and not i.is_refused]
     try:
         return measure_drift(prompts, questions, run.spec.drift_permutations, run.spec.seed)
     except ValueError as error:

@@ -93,8 +93,11 @@ async def _serve(
     run.ready(_url(run.options.get("advertise_host") or _host(run), listener))
     while not (signals.received or run.stop_requested()):
         await asyncio.wait({serving}, timeout=POLL_SECONDS)
-        if serving.done() or service.engine.failure:
-            raise RuntimeError(f"the server stopped by itself: {service.engine.failure or 'see the log'}")
+        if service.engine.failure is not None:
+            # As it is: the platform tells a GPU out of memory from a mistake by the error's type.
+            raise service.engine.failure
+        if serving.done():
+            raise RuntimeError("the HTTP server stopped by itself; the log says why")
     # Closes the listener, lets running answers finish, and cancels what is left after DRAIN_SECONDS.
     server.should_exit = True
     await serving
