@@ -84,6 +84,16 @@ class TestResume:
             second.metadata("model")["validation_perplexity_first"] == unbroken.metadata("model")["validation_perplexity_first"]
         )
 
+    def test_a_run_whose_steps_are_all_done_only_hands_over(
+        self, unbroken: Any, poems: Path, tmp_path: Path, ranks_in: Callable[[Path], Any]
+    ) -> None:
+        ranks = ranks_in(tmp_path / "run")
+        checkpoint = unbroken.folder / "checkpoints" / "step-00000012"
+        assert ranks.run("pretrain", document(poems, checkpoint), ranks=2) == [0, 0], ranks.logs
+        assert ranks.events("metric") == []
+        weights = [run.folder / "outputs" / "model" / "model.safetensors" for run in (unbroken, ranks)]
+        assert weights[0].read_bytes() == weights[1].read_bytes()
+
     def test_other_ranks_cannot_continue(
         self, unbroken: Any, poems: Path, tmp_path: Path, ranks_in: Callable[[Path], Any]
     ) -> None:
@@ -94,11 +104,11 @@ class TestResume:
 
 
 class TestRefuse:
-    def test_a_loss_that_is_not_finite(self, poems: Path, tmp_path: Path, ranks_in: Callable[[Path], Any]) -> None:
+    def test_training_that_diverges(self, poems: Path, tmp_path: Path, ranks_in: Callable[[Path], Any]) -> None:
         ranks = ranks_in(tmp_path / "run")
-        hopeless = {"learning_rate": 1e39, "warmup_ratio": 0}
+        hopeless = {"learning_rate": 1e30, "warmup_ratio": 0}
         assert ranks.run("pretrain", document(poems, optimizer=hopeless)) == [EXIT_NAN], ranks.logs
-        assert "lower learning_rate 1e+39" in ranks.events("error")[0]["message"]
+        assert "lower learning_rate 1e+30" in ranks.events("error")[0]["message"]
 
     def test_chats_and_texts_too_short(
         self, chat_dataset: Path, poems: Path, tmp_path: Path, ranks_in: Callable[[Path], Any]

@@ -89,6 +89,16 @@ class TestResume:
         assert first.metric("loss") | second.metric("loss") == unbroken.metric("loss")
         assert second.metric("validation_loss")[4] == unbroken.metric("validation_loss")[4]
 
+    def test_a_run_whose_steps_are_all_done_only_hands_over(
+        self, unbroken: Any, tiny_model: Path, chat_dataset: Path, tmp_path: Path, ranks_in: Callable[[Path], Any]
+    ) -> None:
+        ranks = ranks_in(tmp_path / "run")
+        checkpoint = unbroken.folder / "checkpoints" / "step-00000004"
+        assert ranks.run("sft", document(tiny_model, chat_dataset, checkpoint)) == [0], ranks.logs
+        assert ranks.metric("loss") == {}
+        weights = [run.folder / "outputs" / "model" / "model.safetensors" for run in (unbroken, ranks)]
+        assert weights[0].read_bytes() == weights[1].read_bytes()
+
 
 class TestRefuse:
     def test_texts_and_prompts_that_fill_the_sequence(

@@ -30,9 +30,10 @@ class TestDeriveConfig:
     def config(self, device: str, **spec: Any) -> dict[str, Any]:
         return derive_config(parse_spec({"kind": "pretrain", "name": "p", "dataset": "d", **spec}), device)  # type: ignore[arg-type]
 
-    def test_uses_torch_adam_on_cpu_only(self) -> None:
-        assert self.config("cpu")["optimizer"]["params"]["torch_adam"] is True
-        assert self.config("cuda")["optimizer"]["params"]["torch_adam"] is False
+    @pytest.mark.parametrize(("device", "fused"), [("cpu", False), ("cuda", True)])
+    def test_uses_the_optimizer_that_needs_no_compiler(self, device: str, fused: bool) -> None:
+        parameters = self.config(device)["optimizer"]["params"]
+        assert (parameters["torch_adam"], parameters["fused"]) == (True, fused)
 
     def test_the_override_wins_key_by_key(self) -> None:
         override = {"zero_optimization": {"reduce_bucket_size": 5}, "optimizer": {"params": {"eps": 1e-6}}}

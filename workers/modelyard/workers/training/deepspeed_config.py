@@ -19,8 +19,10 @@ def derive_config(spec: PretrainSpec | FinetuneSpec, device: str) -> dict[str, A
                 "betas": [0.9, 0.95],
                 "eps": 1e-8,
                 "weight_decay": optimizer.weight_decay,
-                # Without this DeepSpeed compiles its own Adam: on CPU minutes for nothing at these sizes.
-                "torch_adam": device == "cpu",
+                # DeepSpeed's own Adam is compiled on first use: minutes on CPU, and a CUDA toolkit on GPU machines.
+                # torch's fused kernel is as fast there and comes with the wheel.
+                "torch_adam": True,
+                "fused": device == "cuda",
             },
         },
         "zero_optimization": {"stage": spec.deepspeed.zero_stage},

@@ -43,7 +43,8 @@ class RunCallback(TrainerCallback):
     ) -> None:  # fmt: skip
         """Record metrics. Raises `NotFinite` on every rank, since all log the same averaged loss."""
         values = {METRICS[name]: float(value) for name, value in (logs or {}).items() if name in METRICS}
-        for name in ("loss", "validation_loss"):
+        # ZeRO silently skips a step whose gradients overflow: the loss stays finite, and nothing is learned any more.
+        for name in ("loss", "validation_loss", "gradient_norm"):
             if not math.isfinite(values.get(name, 0.0)):
                 rate = self.run.spec.optimizer.learning_rate
                 raise NotFinite(f"the {name} is {values[name]} at step {state.global_step}; lower learning_rate {rate}")

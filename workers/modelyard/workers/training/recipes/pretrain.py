@@ -84,8 +84,12 @@ def _train(run: Run[PretrainSpec], engine: Any, corpus: Corpus, progress: Progre
         elapsed = time.monotonic() - began
         seconds += elapsed
         progress.step += 1
-        if not math.isfinite(loss):
-            raise NotFinite(f"the loss is {loss} at step {progress.step}; lower learning_rate {spec.optimizer.learning_rate}")
+        # ZeRO silently skips a step whose gradients overflow: the loss stays finite, and nothing is learned any more.
+        if not math.isfinite(loss) or not (math.isfinite(norm) or engine.fp16_enabled()):
+            raise NotFinite(
+                f"the loss is {loss} and the gradient norm {norm} at step {progress.step}; "
+                f"lower learning_rate {spec.optimizer.learning_rate}"
+            )
         if progress.step % report_every == 0 or progress.step == spec.steps:
             run.metrics(
                 progress.step, loss=loss, learning_rate=rate, gradient_norm=norm, tokens_per_second=tokens_per_step / elapsed

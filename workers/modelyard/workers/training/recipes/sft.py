@@ -32,6 +32,7 @@ def main(run: Run[FinetuneSpec]) -> None:
     progress = read_progress(run)
     configure_libraries(run.device)
     join_ranks(run)
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
     run.progress(0.0, "tokenizing the conversations")
     tokenizer = _load_tokenizer(model_folder)
@@ -63,6 +64,8 @@ def main(run: Run[FinetuneSpec]) -> None:
     }
     del trainer
     gc.collect()
+    # Under ZeRO 3 loading a model is something all ranks do together, for as long as this configuration is set.
+    unset_hf_deepspeed_config()
     if run.rank == 0:
         _hand_over(run, model_folder, tokenizer, heldout, figures, adapter, merged, started)
     leave_ranks()
