@@ -10,6 +10,7 @@ import pytest
 from running_server import CONTEXT_TOKENS, RunningServer
 
 from modelyard.workers.language_model import load_language_model
+from modelyard.workers.serving.engine import LARGEST_CPU_BATCH_TOKENS
 
 QUESTIONS = [f"What is the {word}?" for word in ("apple", "river", "engine", "violin", "planet", "garden", "winter", "letter")]
 
@@ -49,6 +50,15 @@ class TestChat:
             assert answer.usage.prompt_tokens == len(model.encode_prompt(prompts[index]))
             assert answer.usage.completion_tokens == 12
             assert answer.usage.total_tokens == answer.usage.prompt_tokens + 12
+
+    def test_a_prompt_read_in_pieces_is_understood_the_same(self, server: RunningServer) -> None:
+        model = load_language_model(server.model_folder)
+        question = "What about the river " * 180
+        prompt = [{"role": "user", "content": question}]
+        assert len(model.encode_prompt(prompt)) > LARGEST_CPU_BATCH_TOKENS
+        # The last character may be cut by the limit: the server leaves it out, `decode` puts a mark in its place.
+        expected = next(model.answer_greedily([prompt], 12))[1].rstrip("\ufffd")
+        assert server.ask(question).choices[0].message.content.strip() == expected
 
     def test_a_stream_says_the_same(self, server: RunningServer) -> None:
         whole = server.ask(QUESTIONS[0], max_tokens=30)
