@@ -1,11 +1,15 @@
 """Adapters on disk: written without traces of the machine, merged into their base, and the merge verified."""
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from modelyard.workers.recipe import Run
+
 ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 MERGE_TOLERANCE = {"fp32": 1e-4, "bf16": 0.5}
 """Largest allowed difference of a logit. Weights rounded to the 8 bits of bf16 move logits near 20 by tenths."""
 
@@ -21,19 +25,33 @@ class Merge:
     difference: float
     """Largest difference of a logit between merged and adapted model."""
     parameters: int
+    trainable_parameters: int
 
 
-def save_adapter(trainer: Any, folder: Path, base_name: str, rank: int) -> None:
+def save_adapter(run: Run[Any], trainer: Any, folder: Path) -> None:
     """Write the adapter as safetensors. All ranks call this: under ZeRO 3 each holds a part only."""
     trainer.save_model(str(folder))
-    if rank != 0:
-        return
-    # A pickle of the trainer's arguments, and a card written for a hub.
+    if run.rank == 0:
+        _remove_traces(run, folder)
+
+
+def take_over_adapter(run: Run[Any], checkpoint: Path, folder: Path) -> list[float]:
+    """Write the adapter of a checkpoint whose steps are all done; return the validation losses it recorded."""
+    if run.rank == 0:
+        for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
+            shutil.copyfile(checkpoint / name, folder / name)
+        _remove_traces(run, folder)
+    history = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
+    return [entry["eval_loss"] for entry in history if "eval_loss" in entry]
+
+
+def _remove_traces(run: Run[Any], folder: Path) -> None:
+    """Remove a pickle of the trainer's arguments, a card written for a hub, and the path of the base model."""
     for name in ("training_args.bin", "README.md"):
         (folder / name).unlink(missing_ok=True)
-    path = folder / ADAPTER_CONFIG
+    path, base = folder / ADAPTER_CONFIG, run.input("model")
     config = json.loads(path.read_text(encoding="utf-8"))
-    config["base_model_name_or_path"] = base_name
+    config["base_model_name_or_path"] = base.name or base.path.name
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
@@ -50,7 +68,8 @@ def merge_adapter(base: Path, adapter: Path, merged: Path, precision: str, sampl
     # Logits are computed one precision higher than the weights are stored in: what differs then is the merge,
     # not the rounding of two different orders of addition (1.2e-4 in fp32 over 30 layers).
     stored, exact = (torch.float32, torch.float64) if precision == "fp32" else (torch.bfloat16, torch.float32)
-    adapted = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=stored), adapter)
+    adapted = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=stored), adapter, is_trainable=True)
+    trainable = adapted.num_parameters(only_trainable=True)
     expected = _logits(adapted, sample, exact)
     # Adding the product in the higher precision rounds every weight once only.
     adapted.merge_and_unload().to(stored).save_pretrained(merged)
@@ -62,7 +81,7 @@ def merge_adapter(base: Path, adapter: Path, merged: Path, precision: str, sampl
             f"merged and adapted logits differ by {difference:.3g}, more than {MERGE_TOLERANCE[precision]:.3g}; "
             "use the adapter, or train in fp32"
         )
-    return Merge(difference, model.num_parameters())
+    return Merge(difference, model.num_parameters(), trainable)
 
 
 def _logits(model: Any, sample: list[int], dtype: Any) -> Any:

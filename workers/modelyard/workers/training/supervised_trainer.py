@@ -55,9 +55,11 @@ class RunCallback(TrainerCallback):
             self.run.progress(state.global_step / state.max_steps, message)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> TrainerControl:
-        """Save and leave when rank 0 was asked to; all ranks decide the same."""
+        """Save and leave when rank 0 was asked to; all ranks decide the same. Validate after the last step."""
         asked = self.run.rank == 0 and self.run.stop_requested() is not None
         (stops,) = sum_over_ranks(float(asked))
+        if state.global_step >= state.max_steps:
+            control.should_evaluate = True
         # After the last step, finishing is as quick as leaving.
         if stops and state.global_step < state.max_steps:
             self.is_stopping = True

@@ -14,7 +14,7 @@ from modelyard.workers.training.checkpoints import read_progress
 from modelyard.workers.training.completions import CompletionSet, tokenize_completions
 from modelyard.workers.training.deepspeed_config import derive_config
 from modelyard.workers.training.distributed import join_ranks, leave_ranks
-from modelyard.workers.training.lora import merge_adapter, save_adapter
+from modelyard.workers.training.lora import merge_adapter, save_adapter, take_over_adapter
 from modelyard.workers.training.schedule import warmup_steps
 
 VALIDATION_CONVERSATIONS = 32
@@ -32,7 +32,6 @@ def main(run: Run[FinetuneSpec]) -> None:
     progress = read_progress(run)
     configure_libraries(run.device)
     join_ranks(run)
-    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
     run.progress(0.0, "tokenizing the conversations")
     tokenizer = _load_tokenizer(model_folder)
@@ -40,35 +39,47 @@ def main(run: Run[FinetuneSpec]) -> None:
     heldout = _tokenize(dataset, "heldout", tokenizer, spec.sequence_length)
 
     run.progress(progress.step / spec.steps, f"{len(train.examples)} conversations, {train.truncated} truncated")
-    trainer = _build_trainer(run, model_folder, tokenizer, train, heldout)
-    trainable = trainer.model.num_parameters(only_trainable=True)
-    began = time.monotonic()
-    trainer.train(resume_from_checkpoint=str(run.resume_from) if run.resume_from else None)
-    if trainer.run_callback.is_stopping:
-        leave_ranks()
-        raise Stopped
-
-    run.progress(1.0, "merging the adapter")
     adapter, merged = run.output_folder("adapter"), run.output_folder("model")
-    save_adapter(trainer, adapter, run.input("model").name or model_folder.name, run.rank)
-    losses = trainer.validation_losses()
+    began = time.monotonic()
+    if run.resume_from is not None and progress.step >= spec.steps:
+        # The trainer would do one step more than asked.
+        losses = take_over_adapter(run, run.resume_from, adapter)
+    else:
+        losses = _train(run, model_folder, tokenizer, train, heldout, adapter)
     figures = {
         "steps": spec.steps,
         "conversations": len(train.examples),
         "truncated": train.truncated,
         "dropped": train.dropped,
-        "trainable_parameters": trainable,
         "validation_loss_first": round(losses[0], 4),
         "validation_loss": round(losses[-1], 4),
         "training_seconds": round(time.monotonic() - began, 2),
     }
+    if run.rank == 0:
+        run.progress(1.0, "merging the adapter")
+        _hand_over(run, model_folder, tokenizer, heldout, figures, adapter, merged, started)
+    leave_ranks()
+
+
+def _train(
+    run: Run[FinetuneSpec], model_folder: Path, tokenizer: Any, train: CompletionSet, heldout: CompletionSet, adapter: Path
+) -> list[float]:
+    """Train and write the adapter; return the validation losses. Raises `Stopped` after saving, and `NotFinite`."""
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+    trainer = _build_trainer(run, model_folder, tokenizer, train, heldout)
+    trainer.train(resume_from_checkpoint=str(run.resume_from) if run.resume_from else None)
+    if trainer.run_callback.is_stopping:
+        leave_ranks()
+        raise Stopped
+    save_adapter(run, trainer, adapter)
+    losses: list[float] = trainer.validation_losses()
+    # The merge needs the memory.
     del trainer
     gc.collect()
     # Under ZeRO 3 loading a model is something all ranks do together, for as long as this configuration is set.
     unset_hf_deepspeed_config()
-    if run.rank == 0:
-        _hand_over(run, model_folder, tokenizer, heldout, figures, adapter, merged, started)
-    leave_ranks()
+    return losses
 
 
 def _load_tokenizer(folder: Path) -> Any:
@@ -185,7 +196,12 @@ def _hand_over(
     merge = merge_adapter(base, adapter, merged, spec.precision, sample)
     tokenizer.save_pretrained(merged)
     config = transformers.AutoConfig.from_pretrained(merged)
-    figures = {**figures, "merge_difference": merge.difference, "seconds": round(time.monotonic() - started, 2)}
+    figures = {
+        **figures,
+        "trainable_parameters": merge.trainable_parameters,
+        "merge_difference": merge.difference,
+        "seconds": round(time.monotonic() - started, 2),
+    }
     facts = {
         "parameters": merge.parameters,
         "architecture": config.model_type,
