@@ -12,10 +12,9 @@ from modelyard.workers.model_card import write_model_card
 from modelyard.workers.recipe import BadData, Run, Stopped, run_recipe
 from modelyard.workers.training.checkpoints import read_progress
 from modelyard.workers.training.completions import CompletionSet, tokenize_completions
-from modelyard.workers.training.deepspeed_config import derive_config
 from modelyard.workers.training.distributed import join_ranks, leave_ranks
 from modelyard.workers.training.lora import merge_adapter, save_adapter, take_over_adapter
-from modelyard.workers.training.schedule import warmup_steps
+from modelyard.workers.training.trainer_arguments import derive_arguments
 
 VALIDATION_CONVERSATIONS = 32
 """Held-out conversations per validation, the first ones and always the same."""
@@ -108,7 +107,7 @@ def _build_trainer(
     from modelyard.workers.training.supervised_trainer import SupervisedTrainer
 
     # The arguments come first: under ZeRO 3 they make from_pretrained load each rank's part only.
-    arguments = _arguments(run)
+    arguments = derive_arguments(run)
     lora = run.spec.lora
     model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=_dtype(run.spec))
     try:
@@ -131,51 +130,6 @@ def _build_trainer(
         if "target modules" not in str(error).lower():
             raise
         raise BadData(f"lora.target_modules {lora.target_modules}: the model has no such modules ({error})") from error
-
-
-def _arguments(run: Run[FinetuneSpec]) -> Any:
-    from trl import SFTConfig
-
-    spec = run.spec
-    # The trainer insists that its arguments and DeepSpeed's configuration agree, so they are read from there.
-    config = derive_config(spec, run.device)
-    adam = config["optimizer"]["params"]
-    return SFTConfig(
-        output_dir=str(run.folder / "trainer"),
-        deepspeed=config,
-        use_cpu=run.device == "cpu",
-        bf16=config["bf16"]["enabled"],
-        per_device_train_batch_size=config["train_micro_batch_size_per_gpu"],
-        per_device_eval_batch_size=config["train_micro_batch_size_per_gpu"],
-        gradient_accumulation_steps=config["gradient_accumulation_steps"],
-        max_grad_norm=config["gradient_clipping"],
-        learning_rate=adam["lr"],
-        weight_decay=adam["weight_decay"],
-        adam_beta1=adam["betas"][0],
-        adam_beta2=adam["betas"][1],
-        adam_epsilon=adam["eps"],
-        lr_scheduler_type="cosine",
-        warmup_steps=warmup_steps(spec.steps, spec.optimizer.warmup_ratio),
-        max_steps=spec.steps,
-        max_length=spec.sequence_length,
-        # Ours are tokenized already, with labels on the answers: padding is told by position there, not by its id,
-        # so a pad token that equals the end token cannot hide the end.
-        dataset_kwargs={"skip_prepare_dataset": True},
-        gradient_checkpointing=False,
-        eval_strategy="steps",
-        eval_steps=spec.evaluate_every,
-        eval_on_start=run.resume_from is None,
-        save_strategy="steps",
-        save_steps=spec.save_every,
-        logging_steps=1,
-        # A loss that is not finite must be seen, not averaged away.
-        logging_nan_inf_filter=False,
-        report_to="none",
-        disable_tqdm=True,
-        seed=spec.seed,
-        data_seed=spec.seed,
-        dataloader_pin_memory=run.device != "cpu",
-    )
 
 
 def _dtype(spec: FinetuneSpec) -> Any:
