@@ -89,6 +89,25 @@ class TestErrors:
         assert (done.returncode, "Traceback" in done.stderr) == (exit_code, False), done.stderr
         assert mentions in done.stderr
 
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("MODELYARD_API_PORT", "eighty"),
+            ("MODELYARD_DATABASE_URL", "postgresql+psycopg://me@127.0.0.1:1/nothing"),
+            ("MODELYARD_DATABASE_URL", "nonsense"),
+        ],
+    )
+    def test_wrong_settings(self, modelyard: Run, name: str, value: str) -> None:
+        done = modelyard("migrate", **{name: value})
+        assert done.returncode in {1, 2}
+        assert name in done.stderr
+        assert "Traceback" not in done.stderr
+
+    def test_a_folder_that_cannot_be(self, modelyard: Run) -> None:
+        done = modelyard("up", "--data-dir", "/dev/null/yard")
+        assert done.returncode == 1
+        assert done.stderr.startswith("modelyard: /dev/null")
+
     @pytest.mark.parametrize("document", ["[1, 2]", "a: {", "name: only", "kind: prepare\nspec: {kind: import}"])
     def test_documents_that_are_no_job(self, modelyard: Run, document: str) -> None:
         done = modelyard("submit", "-", stdin=document)

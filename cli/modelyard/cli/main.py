@@ -7,6 +7,7 @@ import typer
 
 from modelyard.cli.commands import administration, datasets, jobs, platform, processes
 from modelyard.cli.errors import CommandError
+from modelyard.cli.translation import translate
 
 app = typer.Typer(
     name="modelyard",
@@ -26,10 +27,13 @@ def main() -> None:
     """Run a command; an expected error becomes one message on standard error and its exit code."""
     try:
         app()
-    except CommandError as error:
-        print(f"modelyard: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
     except BrokenPipeError:
         # The reader of our output left (`modelyard jobs | head`); the interpreter must not try to flush into it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except Exception as error:
+        expected = error if isinstance(error, CommandError) else translate(error)
+        if expected is None:
+            raise
+        print(f"modelyard: {expected}", file=sys.stderr)
+        sys.exit(expected.exit_code)

@@ -74,11 +74,12 @@ def _make_plan(data_dir: Path, record: Record, port: int | None) -> tuple[Plan, 
     """Fix ports and settings. The caller closes the socket. Raises `Conflict`."""
     settings = Settings(data_dir=data_dir)
     record.api_host = settings.api_host
-    wished = port if port is not None else record.api_port or settings.api_port
-    listener = open_listener(settings.api_host, wished, is_asked_for=port is not None)
+    given = settings.model_fields_set
+    usual = settings.api_port if "api_port" in given else record.api_port or settings.api_port
+    listener = open_listener(settings.api_host, usual if port is None else port, is_asked_for=port is not None)
     record.api_port = listener.getsockname()[1]
-    record.flower_port = choose_port(record.flower_port)
-    has_own_broker = "redis_url" not in settings.model_fields_set
+    record.flower_port = choose_port(settings.flower_port if "flower_port" in given else record.flower_port)
+    has_own_broker = "redis_url" not in given
     if has_own_broker:
         record.broker_port = choose_port(record.broker_port)
         url = f"redis://:{record.broker_password}@127.0.0.1:{record.broker_port}/0"
