@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,8 @@ class TestUp:
         assert httpx2.get(f"{ready['api_url']}/v1/jobs").status_code == 401
         assert httpx2.get(f"{ready['flower_url']}/workers").status_code == 401
         login = (ready["flower_user"], ready["flower_password"])
-        assert httpx2.get(f"{ready['flower_url']}/workers", auth=login).status_code == 200
+        assert "data@" in httpx2.get(f"{ready['flower_url']}/workers", auth=login).text
+        assert "prepare" in httpx2.get(f"{ready['flower_url']}/broker", auth=login).text
 
         (folder / "job.json").write_text(json.dumps(JOB))
         submitted = modelyard("submit", "job.json", "--wait", "--json", "--data-dir", "yard")
@@ -241,8 +243,11 @@ class TestDown:
 
     @pytest.mark.slow
     def test_leaves_the_neighbour_alone(self, modelyard: Run, folder: Path) -> None:
-        ours = start(modelyard, "--workers", "none")
-        theirs = json.loads(modelyard("up", "--data-dir", "next", "--workers", "none", "--detach", "--json").stdout)
+        command = ("up", "--workers", "none", "--detach", "--json", "--data-dir")
+        with ThreadPoolExecutor(2) as pool:  # both look for ports at the same moment
+            ours, theirs = (
+                json.loads(done.stdout) for done in pool.map(lambda name: modelyard(*command, name), ["yard", "next"])
+            )
         assert ours["api_url"] != theirs["api_url"]
         modelyard("down", "--data-dir", "yard")
         assert httpx2.get(f"{theirs['api_url']}/healthz").status_code == 200
