@@ -162,6 +162,12 @@ class TestRefuse:
             server.ask("river " * CONTEXT_TOKENS)
         assert caught.value.code == "context_length_exceeded"
 
+    def test_half_a_character(self, server: RunningServer) -> None:
+        body = r'{"model": "tiny", "messages": [{"role": "user", "content": "\ud800"}]}'
+        answer = server.http.post("/v1/chat/completions", content=body, headers={"Content-Type": "application/json"})
+        assert answer.status_code == 400
+        assert answer.json()["error"]["param"] == "messages.0.content"
+
     def test_what_is_not_json(self, server: RunningServer) -> None:
         answer = server.http.post("/v1/chat/completions", content="{", headers={"Content-Type": "application/json"})
         assert answer.status_code == 400

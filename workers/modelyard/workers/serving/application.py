@@ -27,6 +27,7 @@ def build_application(service: ModelService, token: str) -> FastAPI:
     app.add_middleware(BearerToken, token=token)
     app.add_exception_handler(errors.RequestRefused, errors.answer_refused)
     app.add_exception_handler(errors.GenerationFailed, errors.answer_failed)
+    app.add_exception_handler(Exception, errors.answer_crashed)
     app.add_exception_handler(RequestValidationError, errors.answer_invalid)
     app.add_exception_handler(HTTPException, errors.answer_http)
 

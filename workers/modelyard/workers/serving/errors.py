@@ -52,3 +52,8 @@ async def answer_http(_: Request, error: Exception) -> JSONResponse:
 async def answer_failed(_: Request, error: Exception) -> JSONResponse:
     """Answer a generation that failed."""
     return JSONResponse(error_body(str(error), 500, "generation_failed"), 500)
+
+
+async def answer_crashed(_: Request, __: Exception) -> JSONResponse:
+    """Answer a mistake of the server itself; the trace is in its log, not in the answer."""
+    return JSONResponse(error_body("the server failed on this request; its log says why", 500), 500)

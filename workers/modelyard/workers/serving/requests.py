@@ -1,8 +1,17 @@
 """What clients may send: the part of OpenAI's requests this server honours. The rest is refused, not overlooked."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, Field, field_validator, model_validator
+
+
+def _require_encodable(text: str) -> str:
+    # JSON may hold half of a surrogate pair, which no tokenizer takes. A UnicodeEncodeError is a ValueError.
+    text.encode()
+    return text
+
+
+Text = Annotated[str, AfterValidator(_require_encodable)]
 
 HARMLESS: dict[str, tuple[Any, ...]] = {
     "n": (1,),
@@ -40,7 +49,7 @@ class GenerationRequest(BaseModel):
     max_completion_tokens: int | None = Field(default=None, ge=1)
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
-    stop: list[str] = Field(default=[], max_length=4)
+    stop: list[Text] = Field(default=[], max_length=4)
     seed: int | None = None
 
     @model_validator(mode="before")
@@ -73,7 +82,7 @@ class ChatMessage(BaseModel):
     """One message. Content may be text or a list of text parts."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str
+    content: Text
 
     @field_validator("role", mode="after")
     @classmethod
@@ -100,6 +109,6 @@ class ChatRequest(GenerationRequest):
 class CompletionRequest(GenerationRequest):
     """Body of `POST /v1/completions`."""
 
-    prompt: str = Field(min_length=1)
+    prompt: Text = Field(min_length=1)
     max_tokens: int | None = Field(default=16, ge=1)
     """OpenAI's default."""
