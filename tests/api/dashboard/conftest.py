@@ -1,0 +1,101 @@
+"""A platform to look at, a plain client that is logged in, and a real browser."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx2
+import pytest
+from dashboard_yard import Yard
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from modelyard.kit.settings import Settings
+
+BROWSER_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PATIENCE_MILLISECONDS = 15_000
+
+
+@pytest.fixture(scope="session")
+def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
+    """One platform for all tests of the dashboard; each test makes things of its own in it."""
+    # A port nobody listens on: the dashboard must do without Redis.
+    settings = Settings(data_dir=tmp_path_factory.mktemp("yard"), redis_url="redis://127.0.0.1:1/0", log_level="ERROR")
+    yard = Yard(settings)
+    yard.start()
+    yield yard
+    yard.stop()
+
+
+@pytest.fixture
+def log_in(yard: Yard) -> Iterator[Callable[[str], httpx2.Client]]:
+    """Make a client logged in with a key that has the scopes up to the named one."""
+    clients = []
+
+    def make(scope: str) -> httpx2.Client:
+        client = httpx2.Client(base_url=yard.url, headers={"Origin": yard.url}, trust_env=False)
+        clients.append(client)
+        assert client.post("/login", data={"key": yard.keys[scope]}).headers["location"] == "/"
+        return client
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium, without a window."""
+    executable = shutil.which("chromium")
+    if executable is None:
+        pytest.skip("no chromium here; install it with: apt-get update && apt-get install -y chromium")
+    with sync_playwright() as playwright:
+        # Its profile and crash reports go where temporary files go, not into the home folder.
+        environment = {**os.environ, "HOME": str(Path(os.environ.get("TMPDIR", "/tmp")))}
+        browser = playwright.chromium.launch(executable_path=executable, args=BROWSER_ARGUMENTS, env=environment)
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Visit:
+    """A browser page that is logged in, and everything a user would never see."""
+
+    page: Page
+    hosts: set[str] = field(default_factory=set)
+    complaints: list[str] = field(default_factory=list)
+    """Console errors and warnings, uncaught exceptions, dialogs."""
+    paths: list[str] = field(default_factory=list)
+    """Path of every request, in order."""
+
+
+@pytest.fixture
+def visit(browser: Browser, yard: Yard, log_in: Callable[[str], httpx2.Client]) -> Iterator[Visit]:
+    """A visitor with a key that may write. At the end nothing may have gone wrong unseen, and nothing left this host."""
+    context = browser.new_context(base_url=yard.url, viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(PATIENCE_MILLISECONDS)
+    context.add_cookies([{"name": name, "value": value, "url": yard.url} for name, value in log_in("write").cookies.items()])
+    visit = Visit(context.new_page())
+    _watch(visit.page, visit)
+    yield visit
+    context.close()
+    assert visit.complaints == []
+    assert visit.hosts == {urlsplit(yard.url).netloc}
+
+
+def _watch(page: Page, visit: Visit) -> None:
+    page.on("request", lambda request: visit.hosts.add(urlsplit(request.url).netloc))
+    page.on("request", lambda request: visit.paths.append(urlsplit(request.url).path))
+    page.on("console", lambda said: visit.complaints.append(said.text) if said.type in {"error", "warning"} else None)
+    page.on("pageerror", lambda error: visit.complaints.append(str(error)))
+    page.on("dialog", lambda dialog: (visit.complaints.append(f"dialog: {dialog.message}"), dialog.dismiss()))

@@ -1,0 +1,106 @@
+"""What stands on the pages, read as text."""
+
+from collections.abc import Callable
+
+import httpx2
+from dashboard_yard import Yard, metric, prepare
+
+from modelyard.domain.jobs.lifecycle import Outcome
+
+LogIn = Callable[[str], httpx2.Client]
+
+
+class TestShowJob:
+    def test_a_waiting_job_says_why_and_what_to_do(self, yard: Yard, log_in: LogIn) -> None:
+        job = yard.submit({**prepare("waits")}, slots=7)
+        text = log_in("read").get(f"/jobs/{job.id}").text
+        assert "No online worker serves the queue" in text
+        assert "modelyard worker --stages prepare" in text
+
+    def test_a_failed_job_shows_message_attempt_and_log(self, yard: Yard, log_in: LogIn) -> None:
+        job = yard.submit(prepare("fails"))
+        attempt = yard.begin(job)
+        yard.report(job, attempt, {"type": "figures", "values": {"rows_train": 1234567}}, log="Traceback: line 9\n")
+        yard.end(job, attempt, Outcome.BAD_DATA, "rows.jsonl, line 9: not JSON")
+        text = log_in("read").get(f"/jobs/{job.id}").text
+        assert "rows.jsonl, line 9: not JSON" in text
+        assert "What to do" in text
+        assert "Traceback: line 9" in text
+        assert "1\u202f234\u202f567" in text
+
+    def test_an_unknown_job_is_a_page(self, log_in: LogIn) -> None:
+        answer = log_in("read").get("/jobs/job_none")
+        assert answer.status_code == 404
+        assert "There is no job job_none" in answer.text
+
+
+class TestListJobs:
+    def test_filters_and_pages(self, yard: Yard, log_in: LogIn) -> None:
+        jobs = [yard.submit(prepare(f"listed-{number}")) for number in range(3)]
+        client = log_in("read")
+        first = client.get("/jobs?state=queued&kind=prepare&limit=2").text
+        assert jobs[2].id in first
+        assert jobs[0].id not in first
+        assert f"/jobs?state=queued&amp;kind=prepare&amp;after={jobs[1].id}".removeprefix("/jobs") in first
+        rest = client.get(f"/jobs?state=queued&kind=prepare&limit=2&after={jobs[1].id}").text
+        assert jobs[0].id in rest
+        assert jobs[0].id not in client.get("/jobs?kind=deploy").text
+        for job in jobs:
+            log_in("write").post(f"/jobs/{job.id}/cancel")
+
+
+class TestGetCurves:
+    def test_nothing_new_is_no_content(self, yard: Yard, log_in: LogIn) -> None:
+        job = yard.submit(prepare("quiet"))
+        attempt = yard.begin(job)
+        yard.report(job, attempt, *[metric(step, loss=1.0) for step in range(5)])
+        client = log_in("read")
+        answer = client.get(f"/jobs/{job.id}/curves").json()
+        assert answer["charts"][0]["data"] == [[0, 1, 2, 3, 4], [1.0] * 5]
+        assert client.get(f"/jobs/{job.id}/curves?after={answer['newest']}").status_code == 204
+        yard.end(job, attempt)
+        assert client.get(f"/jobs/{job.id}/curves?after={answer['newest']}").json()["is_finished"]
+
+
+class TestShowPipeline:
+    def test_steps_stand_in_the_graph_and_cancel_ends_all(self, yard: Yard, log_in: LogIn) -> None:
+        pretrain = {"kind": "pretrain", "name": "bard", "dataset": "${corpus}"}
+        pipeline = yard.submit_pipeline("bard", {"corpus": prepare("bard"), "model": pretrain})
+        client = log_in("write")
+        text = client.get(f"/pipelines/{pipeline.id}").text
+        assert text.count("<path d=") == 1
+        assert "pretrain · held" in text
+        assert "prepare · queued" in text
+        assert client.post(f"/pipelines/{pipeline.id}/cancel").status_code == 303
+        assert "pretrain · cancelled" in client.get(f"/pipelines/{pipeline.id}").text
+        assert pipeline.id in client.get("/pipelines").text
+
+
+class TestShowRegistry:
+    def test_a_dataset_shows_rows_files_and_versions(self, yard: Yard, log_in: LogIn) -> None:
+        first = yard.upload("poems", [{"text": "first edition"}])
+        second = yard.upload("poems", [{"text": "second edition"}])
+        text = log_in("read").get(f"/datasets/{second.id}").text
+        assert "second edition" in text
+        assert f"/datasets/{first.id}" in text
+        assert "data.jsonl" in text
+        assert first.id in log_in("read").get("/datasets?name=poems").text
+
+    def test_files_stay_inside_the_artifact(self, yard: Yard, log_in: LogIn) -> None:
+        dataset = yard.upload("inside", [{"text": "x"}])
+        client = log_in("read")
+        assert client.get(f"/datasets/{dataset.id}/files/manifest.json").status_code == 200
+        assert client.get(f"/datasets/{dataset.id}/files/..%2F..%2F..%2Fmodelyard.db").status_code == 404
+
+    def test_an_upload_that_is_huge_is_read_only_at_its_start(self, yard: Yard, log_in: LogIn) -> None:
+        dataset = yard.upload("huge", [{"text": f"row {number} " + "x" * 40_000} for number in range(30)])
+        text = log_in("read").get(f"/datasets/{dataset.id}").text
+        assert "row 5 " in text
+        assert "row 6 " not in text
+
+
+class TestShowOverview:
+    def test_it_works_without_redis_and_says_so(self, log_in: LogIn) -> None:
+        text = log_in("read").get("/").text
+        assert "Redis does not answer" in text
+        assert "No worker is online" in text
