@@ -34,10 +34,14 @@ def say(text: str, style: str = "") -> None:
 
 
 def print_table(titles: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> None:
-    """Print a table of plain values."""
-    table = Table(*titles, title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for row in rows:
-        table.add_row(*(escape("" if value is None else str(value)) for value in row))
+    """Print a table of plain values. Ids are shown whole, however narrow the terminal: half an id is none."""
+    texts = [["" if value is None else str(value) for value in row] for row in rows]
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for position, name in enumerate(titles):
+        width = max((len(row[position]) for row in texts), default=0) if name == "id" else None
+        table.add_column(name, min_width=width)
+    for row in texts:
+        table.add_row(*map(escape, row))
     results().print(table)
 
 

@@ -62,7 +62,7 @@ class ProgressView:
         task = self._tasks.get(job["id"])
         if task is None:
             task = self._tasks[job["id"]] = self._bars.add_task(escape(name_of(job)), total=1.0, start=False, state="", note="")
-        if job["state"] == "running" and self._bars.tasks[self._bars.task_ids.index(task)].start_time is None:
+        if (job["state"] == "running" or is_done(job)) and self._bars.tasks[self._bars.task_ids.index(task)].start_time is None:
             self._bars.start_task(task)
         if is_done(job):
             self._bars.stop_task(task)
