@@ -75,5 +75,7 @@ def _describe(side: str, curve: Curve) -> str:
     if not curve.points:
         return f"{side}no finite value among {curve.reported}"
     step, value = curve.points[-1]
-    text = f"{side}{show_value(value)} at step {step}, range {show_value(curve.smallest)} to {show_value(curve.largest)}"
+    text = f"{side}{show_value(value)} at step {step}"
+    if curve.smallest != curve.largest:
+        text += f", range {show_value(curve.smallest)} to {show_value(curve.largest)}"
     return f"{text}, {curve.not_finite} of {curve.reported} values were not finite" if curve.not_finite else text

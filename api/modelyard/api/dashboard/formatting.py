@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ PLURALS = {
     "deployment": "deployments",
 }
 """Type of thing -> where its pages are."""
+_ID_IN_BRACKETS = re.compile(r"\([a-z]+_[0-9a-f]{32}, ")
 _UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
 
 
@@ -96,6 +98,11 @@ def show_yaml(value: Any) -> str:
     return str(yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=100)).rstrip()
 
 
+def show_without_ids(message: str) -> str:
+    """`base (job_0192…, running)` -> `base (running)`: on a page the id is a link elsewhere."""
+    return _ID_IN_BRACKETS.sub("(", message)
+
+
 def is_nested(value: object) -> bool:
     """Whether a value has names of its own and is shown as a table."""
     return isinstance(value, Mapping) and bool(value)
@@ -114,6 +121,7 @@ FILTERS = {
     "value": show_value,
     "label": show_label,
     "yaml": show_yaml,
+    "without_ids": show_without_ids,
     "is_nested": is_nested,
     "link": link_to,
 }

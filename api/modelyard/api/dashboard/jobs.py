@@ -60,7 +60,9 @@ def show_job(request: Request, job_id: str, platform: PlatformDep, viewer: Viewe
 
 
 @router.get("/jobs/{job_id}/curves")
-def get_curves(job_id: str, platform: PlatformDep, viewer: Viewer, after: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0) -> Response:
+def get_curves(
+    job_id: str, platform: PlatformDep, viewer: Viewer, after: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0
+) -> Response:
     """The job's charts as JSON; 204 if nothing came since the point `after`."""
     with platform.database.read() as session:
         job = repository.get_job_or_raise(session, viewer.project_id, job_id)

@@ -23,6 +23,7 @@ def _make_environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
+        auto_reload=False,  # templates belong to the code of this process, also while an upgrade replaces the files
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

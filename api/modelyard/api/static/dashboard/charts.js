@@ -3,7 +3,7 @@
 
 (() => {
   const POLL_MILLISECONDS = 2000;
-  const HEIGHT = 220;
+  const HEIGHT = 190;
   const COLOURS = ["--curve-1", "--curve-2", "--curve-3", "--curve-4"];
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
@@ -32,7 +32,7 @@
       cursor: { y: false },
       legend: { live: true },
       series: [xName, ...curves],
-      axes: [axis, { ...axis, size: 62, values: (_, values) => values.map(format) }],
+      axes: [{ ...axis, size: 32 }, { ...axis, size: 62, values: (_, values) => values.map(format) }],
     };
   };
 
@@ -79,6 +79,7 @@
       const [title, canvas, caption] = figure.children;
       title.textContent = chart.title;
       caption.textContent = chart.caption;
+      figure.classList.toggle("single", chart.labels.length === 1);
       canvas.setAttribute("role", "img");
       canvas.setAttribute("aria-label", `${chart.title}: ${chart.caption}`);
       if (known && known.chart.labels.length === chart.labels.length) {
