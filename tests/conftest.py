@@ -36,7 +36,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of a fresh, migrated database: every test that asks for it runs on SQLite and on PostgreSQL."""
     if request.param == "postgresql":
         postgres: Postgres = request.getfixturevalue("postgres")
-        return postgres.create("migrated")
+        return postgres.empty()
     return copy_sqlite(request.getfixturevalue("migrated_file"), tmp_path)
 
 

@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import Column, Double, MetaData, Table, Text, func, insert, select, update
@@ -32,12 +33,13 @@ THING = Table("thing", TABLES, Column("text", Text), Column("json", JSON))
 
 
 @pytest.fixture
-def ready(database: Database) -> Database:
+def ready(database: Database) -> Iterator[Database]:
     """A database with two tables of the tests."""
     TABLES.create_all(database.engine)
     with database.write() as session:
         session.execute(insert(COUNTER).values(value=0))
-    return database
+    yield database
+    TABLES.drop_all(database.engine)
 
 
 class TestWrite:

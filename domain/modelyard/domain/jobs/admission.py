@@ -51,10 +51,11 @@ def is_done(job: Job) -> bool:
 
 def resolve_inputs(session: Session, project_id: str, spec: JobSpec, steps: Mapping[str, Job]) -> dict[str, dict[str, Any]]:
     """Pin every reference of a spec: place -> `{"type", "id", "name", "version"}`. Raises `UnknownReference`."""
-    return {found.path: _pin(session, project_id, found, steps) for found in find_references(spec)}
+    return {found.path: pin(session, project_id, found, steps) for found in find_references(spec)}
 
 
-def _pin(session: Session, project_id: str, found: FoundReference, steps: Mapping[str, Job]) -> dict[str, Any]:
+def pin(session: Session, project_id: str, found: FoundReference, steps: Mapping[str, Job]) -> dict[str, Any]:
+    """Pin one reference. Raises `UnknownReference`."""
     step = parse_step_reference(found.value)
     reference = _output_of(step, steps, found) if step else found.value
     if found.type == "deployment":

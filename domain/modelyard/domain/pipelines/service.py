@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from sqlmodel import Session, col, select
 
 from modelyard.domain.errors import DomainError, InvalidRequest, NotFound, UnknownReference
-from modelyard.domain.jobs.admission import Verdict, admit, is_done
+from modelyard.domain.jobs.admission import Verdict, admit, is_done, pin
 from modelyard.domain.jobs.lifecycle import JobState, Outcome
 from modelyard.domain.jobs.ownership import change
 from modelyard.domain.jobs.submission import JobRequest, Place, submit
@@ -30,6 +30,8 @@ def create_pipeline(session: Session, project_id: str, name: str, steps: Mapping
     """Create all jobs of a pipeline in one transaction. Raises `InvalidRequest` or `UnknownReference`, and then makes nothing."""
     dependencies = {step: _dependencies(step, request, steps) for step, request in steps.items()}
     order = _sort(dependencies)
+    for step, request in steps.items():
+        _check_outside(session, project_id, step, request, steps)
     now = read_clock(session)
     pipeline = Pipeline(id=new_id("pipe"), project_id=project_id, name=name, state="running", created_at=now)
     session.add(pipeline)
@@ -59,6 +61,18 @@ def _dependencies(step: str, request: StepRequest, steps: Mapping[str, StepReque
                 f"jobs.{step} refers to the step {name!r}; this pipeline has {', '.join(steps)}", field=f"jobs.{step}", value=name
             )
     return list(dict.fromkeys(names))
+
+
+def _check_outside(session: Session, project_id: str, step: str, request: StepRequest, steps: Mapping[str, StepRequest]) -> None:
+    """Refuse now what would fail in hours: names that mean nothing, unless a step it waits for may make them."""
+    made = {type_ for name in request.depends_on for type_ in _outputs(steps[name]).values()}
+    for found in find_references(request.job.spec):
+        if parse_step_reference(found.value) is None and found.type not in made:
+            try:
+                pin(session, project_id, found, {})
+            except UnknownReference as error:
+                error.field = f"jobs.{step}.{error.field}"
+                raise
 
 
 def _outputs(request: StepRequest) -> dict[str, str]:
