@@ -106,8 +106,8 @@ class Yard:
         content = "".join(json.dumps(row) + "\n" for row in rows).encode()
         return store_upload(self.platform, self.project_id, name, "rows.jsonl", io.BytesIO(content))
 
-    def add_model(self, name: str, report: str) -> Registered:
-        """Register a model whose artifact is a report."""
+    def add_model(self, name: str, report: str, job: Job | None = None) -> Registered:
+        """Register a model whose artifact is a report, as made by a job or from outside."""
         folder = self.settings.folder("cache") / name
         folder.mkdir()
         (folder / "report.html").write_text(report)
@@ -115,7 +115,7 @@ class Yard:
         manifest = self.platform.store.put(folder, key)
         made = Made("model", name, key, manifest["sha256"], manifest["bytes"], {"role": "base", "parameters": 134_515_008})
         with self.platform.database.write() as session:
-            return register(session, self.project_id, made)
+            return register(session, self.project_id, made, job.id if job else None)
 
     def deploy(self, name: str, model: Registered, latencies: Sequence[float]) -> Deployment:
         """A deployment that answers, and answered in these times."""

@@ -1,11 +1,14 @@
 """What stands on the pages, read as text."""
 
+import time
 from collections.abc import Callable
 
 import httpx2
 from dashboard_yard import Yard, metric, prepare
 
 from modelyard.domain.jobs.lifecycle import Outcome
+from modelyard.domain.workers.repository import report_worker
+from modelyard.domain.workers.tables import Worker
 
 LogIn = Callable[[str], httpx2.Client]
 
@@ -68,7 +71,8 @@ class TestShowPipeline:
         pipeline = yard.submit_pipeline("bard", {"corpus": prepare("bard"), "model": pretrain})
         client = log_in("write")
         text = client.get(f"/pipelines/{pipeline.id}").text
-        assert text.count("<path d=") == 1
+        graph = text[text.index('<svg class="graph"') :]
+        assert graph.count("<path d=") == 1
         assert "pretrain · held" in text
         assert "prepare · queued" in text
         assert client.post(f"/pipelines/{pipeline.id}/cancel").status_code == 303
@@ -85,6 +89,17 @@ class TestShowRegistry:
         assert f"/datasets/{first.id}" in text
         assert "data.jsonl" in text
         assert first.id in log_in("read").get("/datasets?name=poems").text
+
+    def test_a_model_names_its_ancestors(self, yard: Yard, log_in: LogIn) -> None:
+        dataset = yard.upload("ancestor", [{"text": "x"}])
+        job = yard.submit({"kind": "pretrain", "name": "descendant", "dataset": dataset.id})
+        model = yard.add_model("descendant", "report", job)
+        text = log_in("read").get(f"/models/{model.id}").text
+        tree = text[text.index('<ul class="tree">') :].partition("</section>")[0]
+        links = [f"/models/{model.id}", f"/jobs/{job.id}", f"/datasets/{dataset.id}"]
+        assert [tree.count(link) for link in links] == [1, 1, 1]
+        assert tree.index(links[0]) < tree.index(links[1]) < tree.index(links[2])
+        log_in("write").post(f"/jobs/{job.id}/cancel")
 
     def test_files_stay_inside_the_artifact(self, yard: Yard, log_in: LogIn) -> None:
         dataset = yard.upload("inside", [{"text": "x"}])
@@ -104,3 +119,19 @@ class TestShowOverview:
         text = log_in("read").get("/").text
         assert "Redis does not answer" in text
         assert "No worker is online" in text
+
+    def test_it_shows_who_serves_what(self, yard: Yard, log_in: LogIn) -> None:
+        slots = {"cpu": {"total": 4, "free": 3}, "gpu": {"total": 0, "free": 0}}
+        now = time.time()
+        worker = Worker(
+            id="night@yard", host="yard", pid=1, stages=["monitor"], slots=slots, queues=["monitor"], state="online",
+            started_at=now, heartbeat_at=now,
+        )  # fmt: skip
+        with yard.platform.database.write() as session:
+            report_worker(session, worker)
+        text = " ".join(log_in("read").get("/").text.split())
+        assert "cpu 3 of 4" in text
+        assert "gpu" not in text[text.index('id="worker-night@yard"') :].partition("</tr>")[0]
+        assert '<span class="faint">night@yard</span>' in text[text.index('id="queue-monitor"') :].partition("</tr>")[0]
+        with yard.platform.database.write() as session:
+            session.delete(session.get_one(Worker, worker.id))
