@@ -1,0 +1,73 @@
+"""The migrations make exactly the tables the code believes in."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from servers import Postgres
+from sqlalchemy import inspect
+
+from modelyard.domain.migrations import is_current, make_config, migrate
+from modelyard.domain.tables import METADATA
+from modelyard.kit.database import Database
+
+MIGRATE = """
+import sys
+from modelyard.domain.migrations import migrate
+print("ready", flush=True)
+input()
+migrate(sys.argv[1])
+"""
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a database without tables."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'empty.db'}"
+    postgres: Postgres = request.getfixturevalue("postgres")
+    return postgres.create()
+
+
+class TestMigrate:
+    def test_up_from_nothing_twice_and_down_to_nothing(self, empty_url: str) -> None:
+        database = Database(empty_url)
+        assert not is_current(database)
+        migrate(empty_url)
+        migrate(empty_url)
+        assert is_current(database)
+        assert set(inspect(database.engine).get_table_names()) == {*METADATA.tables, "alembic_version"}
+        command.downgrade(make_config(empty_url), "base")
+        assert inspect(database.engine).get_table_names() == ["alembic_version"]
+        database.dispose()
+
+    def test_makes_what_the_code_declares(self, database: Database) -> None:
+        with database.engine.connect() as connection:
+            context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+            assert compare_metadata(context, METADATA) == []
+
+    def test_two_at_once(self, empty_url: str) -> None:
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", MIGRATE, empty_url],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(2)
+        ]
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+        results = [(process.communicate(timeout=60)[1], process.returncode) for process in processes]
+        assert [code for _, code in results] == [0, 0], results
+        assert is_current(Database(empty_url))
