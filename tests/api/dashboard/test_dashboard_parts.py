@@ -7,7 +7,7 @@ from dashboard_yard import Yard, metric, prepare
 
 from modelyard.api.dashboard.charts import join, make_charts
 from modelyard.api.dashboard.deployments import measure_service
-from modelyard.api.dashboard.formatting import show_bytes, show_duration, show_value
+from modelyard.api.dashboard.formatting import page_of_id, show_bytes, show_duration, show_value, show_without_ids
 from modelyard.api.dashboard.graph import find_levels
 from modelyard.domain.deployments.tables import Interaction
 from modelyard.domain.jobs.curves import Curve, read_curves
@@ -104,6 +104,16 @@ class TestFormat:
     )
     def test_durations(self, seconds: float | None, shown: str) -> None:
         assert show_duration(seconds) == shown
+
+    def test_ids_lead_to_pages(self) -> None:
+        digits = "0" * 32
+        assert page_of_id(f"mdl_{digits}") == f"/models/mdl_{digits}"
+        assert page_of_id(f"mon_{digits}") == f"/reports/mon_{digits}"
+        assert page_of_id(f"job_{digits}") == f"/jobs/job_{digits}"
+        assert [page_of_id(other) for other in (f"key_{digits}", "mdl_short", 7, "text")] == [None] * 4
+
+    def test_ids_in_brackets_are_left_out(self) -> None:
+        assert show_without_ids(f"Waits for base (job_{'0' * 32}, held)") == "Waits for base (held)"
 
     def test_bytes(self) -> None:
         assert [show_bytes(512), show_bytes(1536), show_bytes(269 * 2**20)] == ["512 B", "1.5 KiB", "269 MiB"]

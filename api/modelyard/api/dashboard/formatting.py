@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from modelyard.domain.registry.tables import ID_PREFIXES
+
 PLURALS = {
     "dataset": "datasets",
     "model": "models",
@@ -20,6 +22,13 @@ PLURALS = {
 }
 """Type of thing -> where its pages are."""
 _ID_IN_BRACKETS = re.compile(r"\([a-z]+_[0-9a-f]{32}, ")
+_PLACES = {
+    "job": "jobs",
+    "pipe": "pipelines",
+    "dep": PLURALS["deployment"],
+    **{prefix: PLURALS[type_] for type_, prefix in ID_PREFIXES.items()},
+}
+_ID = re.compile(r"(?P<prefix>[a-z]+)_[0-9a-f]{32}")
 _UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
 
 
@@ -108,6 +117,12 @@ def is_nested(value: object) -> bool:
     return isinstance(value, Mapping) and bool(value)
 
 
+def page_of_id(value: object) -> str | None:
+    """The page of the thing an id names; None for everything else."""
+    match = _ID.fullmatch(value) if isinstance(value, str) else None
+    return f"/{_PLACES[match['prefix']]}/{value}" if match and match["prefix"] in _PLACES else None
+
+
 def link_to(thing: Mapping[str, Any]) -> str:
     """The page of a registered thing or deployment."""
     return f"/{PLURALS[thing['type']]}/{thing['id']}"
@@ -124,4 +139,5 @@ FILTERS = {
     "without_ids": show_without_ids,
     "is_nested": is_nested,
     "link": link_to,
+    "page_of_id": page_of_id,
 }

@@ -21,8 +21,10 @@
       stroke: colour(COLOURS[index % COLOURS.length]),
       width: 1.8,
       spanGaps: true,
+      // Requests at the same moment have nothing to do with each other: points without a line between them.
+      ...(chart.is_time && { paths: () => null }),
       // A curve of few points would be a line between nothing to see.
-      points: { show: chart.data[index + 1].filter((value) => value != null).length < 30, size: 5 },
+      points: { show: chart.is_time || chart.data[index + 1].filter((value) => value != null).length < 30, size: 5 },
       value: (_, value) => format(value),
     }));
     return {
