@@ -118,7 +118,7 @@ async def _once(
     request: Request,
     platform: PlatformDep,
     idempotency_key: Annotated[
-        str | None, Header(max_length=200, description="The same key with the same body makes the thing only once")
+        str | None, Header(min_length=1, max_length=200, description="The same key with the same body makes the thing only once")
     ] = None,
 ) -> Once:
     digest = hashlib.sha256(f"{request.method} {request.url.path}\n".encode())

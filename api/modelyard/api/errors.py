@@ -1,15 +1,16 @@
 """Errors as problem details (RFC 9457). The extra member `error` makes the same body readable for OpenAI clients."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
 from modelyard.domain.errors import DomainError
+from modelyard.kit.database import DatabaseAway
 from modelyard.kit.logs import get_logger
 
 TITLES = {
@@ -57,7 +58,8 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(DomainError, _domain_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(OperationalError, _database_error)
+    for away in DatabaseAway:
+        app.add_exception_handler(away, _database_error)
     app.add_exception_handler(Exception, _unexpected_error)
 
 
@@ -70,12 +72,15 @@ def _domain_error(request: Request, error: Exception) -> JSONResponse:
 
 def _validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    fields = [
-        {"field": _field_of(found["loc"]), "value": _short(found.get("input")), "reason": found["msg"]}
-        for found in error.errors()
-    ]
+    fields = [_field_error(found) for found in error.errors()]
     detail = "; ".join(f"{entry['field']}: {entry['reason']}" for entry in fields[:5])
     return problem(422, "invalid_request", detail, fields)
+
+
+def _field_error(found: dict[str, Any]) -> dict[str, Any]:
+    if found["type"] == "json_invalid":
+        return {"field": "body", "value": None, "reason": f"not JSON: {found['ctx']['error']} at character {found['loc'][-1]}"}
+    return {"field": _field_of(found["loc"]), "value": _short(found.get("input")), "reason": found["msg"]}
 
 
 def _field_of(location: Sequence[Any]) -> str:
@@ -90,20 +95,18 @@ def _field_of(location: Sequence[Any]) -> str:
 
 
 def _short(value: object) -> object:
-    text = str(value)
-    return (
-        value
-        if len(text) <= 200 and isinstance(value, str | int | float | bool | None)
-        else f"{text[:200]}…"
-        if len(text) > 200
-        else text
-    )
+    """A value as it may be repeated in an answer: plain and finite as it is, anything else as the start of its text."""
+    if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    text = str(value).encode("utf-8", "replace").decode()  # half a surrogate pair came in as JSON, but cannot go out
+    return f"{text[:200]}…" if len(text) > 200 else text
 
 
 def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    code = {404: "no_such_route", 405: "method_not_allowed"}.get(error.status_code, "http_error")
-    detail = f"{request.method} {request.url.path}: {error.detail}. GET /openapi.json lists the routes"
+    code = {404: "no_such_route", 405: "method_not_allowed", 413: "body_too_large"}.get(error.status_code, "http_error")
+    hint = {413: "The limit is MODELYARD_MAX_BODY_MEGABYTES"}.get(error.status_code, "GET /openapi.json lists the routes")
+    detail = f"{request.method} {request.url.path}: {error.detail}. {hint}"
     return problem(error.status_code, code, detail, headers=dict(error.headers) if error.headers else None)
 
 

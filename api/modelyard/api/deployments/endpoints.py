@@ -56,7 +56,7 @@ def stop_deployment(reference: str, platform: PlatformDep, caller: Writer) -> Jo
     """Stop serving: cancels the deploy job."""
     with platform.database.write() as session:
         deployment = repository.get_deployment_or_raise(session, caller.project_id, reference)
-        job = get_job_or_raise(session, caller.project_id, deployment.job_id)
+        job = get_job_or_raise(session, caller.project_id, deployment.job_id, for_update=True)
         cancel(session, job)
         return show_job(job)
 

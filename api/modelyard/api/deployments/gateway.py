@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import anyio
 import httpx2
 from fastapi import APIRouter, Body, Request
 from fastapi.concurrency import run_in_threadpool
@@ -43,15 +44,22 @@ class Exchange:
     answer: str = ""
     usage: dict[str, Any] = field(default_factory=dict)
     status: int = CLIENT_LEFT
+    failed: bool = False
+    """Whether the model server said, within the stream, that it could not go on."""
 
     def add_chunk(self, chunk: dict[str, Any]) -> None:
         """Take in one chunk of a stream."""
         self.usage = chunk.get("usage") or self.usage
+        self.failed = self.failed or "error" in chunk
         for choice in chunk.get("choices", []):
             text = (choice.get("delta") or {}).get("content") or ""
             if text and self.first_token_at is None:
                 self.first_token_at = time.monotonic()
             self.answer += text
+
+    def end(self) -> None:
+        """The model server has said all it had to say."""
+        self.status = 502 if self.failed else 200
 
     def as_row(self) -> dict[str, Any]:
         """What is recorded."""
@@ -89,6 +97,10 @@ def _find(platform: Platform, caller: Caller, body: dict[str, Any]) -> Deploymen
         raise ApiError(422, "invalid_request", "model: say which deployment should answer", field="model", value=name)
     if not isinstance(body.get("messages"), list) or not body["messages"]:
         raise ApiError(422, "invalid_request", "messages: a list with at least one message", field="messages")
+    if not isinstance(body.get("stream_options") or {}, dict):
+        raise ApiError(
+            422, "invalid_request", 'stream_options: an object such as {"include_usage": true}', field="stream_options"
+        )
     with platform.database.read() as session:
         deployment = find_ready(session, caller.project_id, name)
     if deployment is None:
@@ -101,7 +113,7 @@ async def _answer(platform: Platform, client: httpx2.AsyncClient, exchange: Exch
     try:
         answer = await client.send(_request(client, exchange, exchange.body))
     except httpx2.HTTPError as error:
-        raise _unreachable(exchange, error) from error
+        raise await _unreachable(platform, exchange, error) from error
     exchange.status = answer.status_code
     document = _parse(answer.content)
     if answer.status_code == 200:
@@ -118,7 +130,7 @@ async def _stream(platform: Platform, client: httpx2.AsyncClient, exchange: Exch
     try:
         answer = await client.send(_request(client, exchange, upstream_body), stream=True)
     except httpx2.HTTPError as error:
-        raise _unreachable(exchange, error) from error
+        raise await _unreachable(platform, exchange, error) from error
     if answer.status_code != 200:
         exchange.status = answer.status_code
         document = _parse(await answer.aread())
@@ -135,29 +147,34 @@ async def _pass_on(platform: Platform, answer: httpx2.Response, exchange: Exchan
             if not line.startswith("data: "):
                 continue
             if line == "data: [DONE]":
-                exchange.status = 200
+                exchange.end()  # now: clients hang up as soon as they have this line
             else:
                 chunk = _parse(line.removeprefix("data: ").encode())
                 exchange.add_chunk(chunk)
                 if not chunk.get("choices") and "error" not in chunk and not wants_usage:
                     continue
             yield f"{line}\n\n".encode()
+        exchange.end()
     except httpx2.HTTPError as error:
         exchange.status = 502
         log.warning("model server broke off", deployment=exchange.deployment.id, error=str(error))
         yield f"data: {json.dumps({'error': {'message': 'The model server broke off', 'type': 'server_error'}})}\n\n".encode()
     finally:
-        await answer.aclose()
-        # Not awaited in a thread: this also runs when the client is gone and the task is being cancelled.
-        _record(platform, exchange)
+        # This also runs when the client is gone and the task is being cancelled, where any other wait would end at once.
+        with anyio.CancelScope(shield=True):
+            await answer.aclose()
+            await run_in_threadpool(_record, platform, exchange)
 
 
 def _request(client: httpx2.AsyncClient, exchange: Exchange, body: dict[str, Any]) -> httpx2.Request:
-    headers = {"Authorization": f"Bearer {exchange.deployment.token}"}
-    return client.build_request("POST", f"{exchange.deployment.url}/v1/chat/completions", json=body, headers=headers)
+    headers = {"Authorization": f"Bearer {exchange.deployment.token}", "Content-Type": "application/json"}
+    url = f"{exchange.deployment.url}/v1/chat/completions"
+    return client.build_request("POST", url, content=json.dumps(body), headers=headers)
 
 
-def _unreachable(exchange: Exchange, error: Exception) -> ApiError:
+async def _unreachable(platform: Platform, exchange: Exchange, error: Exception) -> ApiError:
+    exchange.status = 502
+    await run_in_threadpool(_record, platform, exchange)
     log.warning("model server unreachable", deployment=exchange.deployment.id, error=str(error))
     message = f"The model server of {exchange.deployment.name!r} does not answer; it may be restarting, try again shortly"
     return ApiError(502, "model_unreachable", message, field="model", value=exchange.deployment.name)

@@ -12,6 +12,8 @@ from modelyard.domain.specs.deployment import DeploySpec
 class DeploymentCreate(DeploySpec):
     """A model to serve: the spec of a deploy job, and the slots it takes."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "quickstart", "model": "quickstart@1"}]})
+
     resources: Resources = Resources()
 
 

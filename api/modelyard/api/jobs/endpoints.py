@@ -24,7 +24,7 @@ from modelyard.domain.jobs.lifecycle import JobState
 from modelyard.domain.jobs.submission import submit
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
-Cursor = Annotated[int, Query(ge=0, description="Id of the last one seen")]
+Cursor = Annotated[int, Query(ge=0, le=2**63 - 1, description="Id of the last one seen")]
 Count = Annotated[int, Query(ge=1, le=5000)]
 
 
@@ -76,7 +76,7 @@ def get_job(job_id: str, platform: PlatformDep, caller: Reader) -> JobPublic:
 def cancel_job(job_id: str, platform: PlatformDep, caller: Writer) -> JobPublic:
     """End a job: at once if it waits; if it runs it saves a checkpoint, leaves, and no process of it stays."""
     with platform.database.write() as session:
-        job = repository.get_job_or_raise(session, caller.project_id, job_id)
+        job = repository.get_job_or_raise(session, caller.project_id, job_id, for_update=True)
         stopping.cancel(session, job)
         return show_job(job)
 
@@ -85,7 +85,7 @@ def cancel_job(job_id: str, platform: PlatformDep, caller: Writer) -> JobPublic:
 def pause_job(job_id: str, platform: PlatformDep, caller: Writer) -> JobPublic:
     """Ask a running job to save and leave, to be resumed later."""
     with platform.database.write() as session:
-        job = repository.get_job_or_raise(session, caller.project_id, job_id)
+        job = repository.get_job_or_raise(session, caller.project_id, job_id, for_update=True)
         stopping.pause(session, job)
         return show_job(job)
 
@@ -94,7 +94,7 @@ def pause_job(job_id: str, platform: PlatformDep, caller: Writer) -> JobPublic:
 def resume_job(job_id: str, later: BackgroundTasks, platform: PlatformDep, caller: Writer) -> JobPublic:
     """Queue a paused job again; it continues from its checkpoint."""
     with platform.database.write() as session:
-        job = repository.get_job_or_raise(session, caller.project_id, job_id)
+        job = repository.get_job_or_raise(session, caller.project_id, job_id, for_update=True)
         stopping.resume(session, job)
     later.add_task(ring_or_leave, platform, [job])
     return show_job(job)
@@ -138,12 +138,12 @@ def list_events(
     after: Cursor = 0,
     limit: Count = 200,
     accept: Annotated[str, Header()] = "application/json",
-    last_event_id: Annotated[int | None, Header(ge=0)] = None,
+    last_event_id: Annotated[int | None, Header(ge=0, le=2**63 - 1)] = None,
 ) -> Any:
     """Events in order; with `Accept: text/event-stream` as a live stream that `Last-Event-ID` resumes."""
     with platform.database.read() as session:
         repository.get_job_or_raise(session, caller.project_id, job_id)
-        if "text/event-stream" in accept:
+        if "text/event-stream" in accept.lower():
             stream = stream_events(platform, job_id, last_event_id or after)
             return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
         rows = repository.list_events(session, job_id, after, limit + 1)

@@ -51,7 +51,7 @@ def cancel_pipeline(pipeline_id: str, platform: PlatformDep, caller: Writer) -> 
     """Cancel every job of a pipeline that is not finished."""
     with platform.database.write() as session:
         pipeline = service.get_pipeline_or_raise(session, caller.project_id, pipeline_id)
-        for job in service.list_steps(session, pipeline_id):
+        for job in service.list_steps(session, pipeline_id, for_update=True):
             if not JobState(job.state).is_finished():
                 cancel(session, job)
         session.flush()

@@ -17,7 +17,7 @@ router = APIRouter(prefix="/v1/keys", tags=["keys"])
 class KeyCreate(BaseModel):
     """A key to make, bound to the caller's project."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"name": "nightly", "scopes": ["read", "write"]}]})
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
     scopes: list[Literal["read", "write", "admin"]] = Field(default=["read", "write"], min_length=1)
