@@ -29,6 +29,8 @@ from modelyard.workers.runner.ranks import Ranks, wait_for_change
 from modelyard.workers.runner.reading import EventReader, LogReader
 
 TICK_SECONDS = 0.5
+NOTHING_TO_SAVE_SECONDS = 2.0
+"""Recipes that start anew anyway need not be waited for."""
 log = get_logger(__name__)
 
 
@@ -123,7 +125,10 @@ class Supervisor:
     def _ask_to_stop(self, reason: str) -> None:
         self.stop_reason = reason
         (self.folder / "control").write_text(reason, encoding="utf-8")
-        self._kill_after = time.monotonic() + self.settings.stop_grace_seconds
+        kind = KINDS[self.job.kind]
+        has_something_to_save = kind.can_resume or kind.is_service
+        grace = self.settings.stop_grace_seconds if has_something_to_save else NOTHING_TO_SAVE_SECONDS
+        self._kill_after = time.monotonic() + grace
 
     def _check_deadlines(self) -> None:
         now = time.monotonic()
