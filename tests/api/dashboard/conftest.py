@@ -3,14 +3,14 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx2
 import pytest
+from dashboard_visit import Visit
 from dashboard_yard import Yard
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 
 from modelyard.kit.settings import Settings
 
@@ -67,18 +67,6 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@dataclass
-class Visit:
-    """A browser page that is logged in, and everything a user would never see."""
-
-    page: Page
-    hosts: set[str] = field(default_factory=set)
-    complaints: list[str] = field(default_factory=list)
-    """Console errors and warnings, uncaught exceptions, dialogs."""
-    paths: list[str] = field(default_factory=list)
-    """Path of every request, in order."""
-
-
 @pytest.fixture
 def visit(browser: Browser, yard: Yard, log_in: Callable[[str], httpx2.Client]) -> Iterator[Visit]:
     """A visitor with a key that may write. At the end nothing may have gone wrong unseen, and nothing left this host."""
@@ -86,16 +74,8 @@ def visit(browser: Browser, yard: Yard, log_in: Callable[[str], httpx2.Client]) 
     context.set_default_timeout(PATIENCE_MILLISECONDS)
     context.add_cookies([{"name": name, "value": value, "url": yard.url} for name, value in log_in("write").cookies.items()])
     visit = Visit(context.new_page())
-    _watch(visit.page, visit)
+    visit.watch()
     yield visit
     context.close()
     assert visit.complaints == []
     assert visit.hosts == {urlsplit(yard.url).netloc}
-
-
-def _watch(page: Page, visit: Visit) -> None:
-    page.on("request", lambda request: visit.hosts.add(urlsplit(request.url).netloc))
-    page.on("request", lambda request: visit.paths.append(urlsplit(request.url).path))
-    page.on("console", lambda said: visit.complaints.append(said.text) if said.type in {"error", "warning"} else None)
-    page.on("pageerror", lambda error: visit.complaints.append(str(error)))
-    page.on("dialog", lambda dialog: (visit.complaints.append(f"dialog: {dialog.message}"), dialog.dismiss()))
