@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import psycopg
 from redis import Redis
 from redis.backoff import ConstantBackoff
@@ -83,6 +84,7 @@ def run_postgres() -> Iterator[Postgres]:
         pid = server.get_pid()
         if pid is not None:
             os.kill(pid, signal.SIGQUIT)  # at once: nothing here is worth a checkpoint
+            psutil.wait_procs([psutil.Process(pid)], timeout=30)
         server.cleanup()
 
 

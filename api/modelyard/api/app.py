@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
-from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
+from modelyard.api.bodies import BodyLimit
 from modelyard.api.cluster.endpoints import router as cluster
 from modelyard.api.dashboard.application import add_dashboard
 from modelyard.api.dependencies import Platform
@@ -51,7 +51,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         queue=make_app(settings),
         broker=Broker(settings),
     )
-    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=settings.max_body_megabytes * 2**20)
+    app.add_middleware(BodyLimit, limit_bytes=settings.max_body_megabytes * 2**20)
     install_error_handlers(app)
     for router in (health, jobs, pipelines, *registry, deployments, gateway, cluster, keys):
         app.include_router(router)
