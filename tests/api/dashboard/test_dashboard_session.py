@@ -50,6 +50,12 @@ class TestLogIn:
         assert answer.headers["location"] == "/jobs"
         assert {"HttpOnly", "SameSite=strict", "Path=/"} <= set(answer.headers["set-cookie"].split("; "))
 
+    def test_over_https_the_cookie_never_travels_in_the_clear(self, yard: Yard) -> None:
+        # What a proxy in front, which speaks HTTPS, passes on.
+        headers = {"X-Forwarded-Proto": "https", "Origin": yard.url.replace("http:", "https:")}
+        answer = httpx2.post(f"{yard.url}/login", data={"key": yard.keys["read"]}, headers=headers, trust_env=False)
+        assert "Secure" in answer.headers["set-cookie"].split("; ")
+
     @pytest.mark.parametrize("after", ["//evil.example", "/\\evil.example", "https://evil.example"])
     def test_the_way_back_never_leads_elsewhere(self, yard: Yard, after: str) -> None:
         form = {"key": yard.keys["read"], "after": after}

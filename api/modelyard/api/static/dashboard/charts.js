@@ -34,7 +34,7 @@
       cursor: { y: false },
       legend: { live: true },
       series: [xName, ...curves],
-      axes: [{ ...axis, size: 32 }, { ...axis, size: 62, values: (_, values) => values.map(format) }],
+      axes: [{ ...axis, size: chart.is_time ? 46 : 32 }, { ...axis, size: 62, values: (_, values) => values.map(format) }],
     };
   };
 
