@@ -113,6 +113,12 @@ class TestShowRegistry:
         assert "row 5 " in text
         assert "row 6 " not in text
 
+    def test_a_row_larger_than_the_start_is_not_shown(self, yard: Yard, log_in: LogIn) -> None:
+        dataset = yard.upload("one-huge-row", [{"text": "x" * 300_000}])
+        answer = log_in("read").get(f"/datasets/{dataset.id}")
+        assert answer.status_code == 200
+        assert "First rows" not in answer.text
+
 
 class TestShowOverview:
     def test_it_works_without_redis_and_says_so(self, log_in: LogIn) -> None:

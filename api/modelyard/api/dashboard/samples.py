@@ -38,6 +38,8 @@ def read_sample(store: ArtifactStore, dataset: Registered) -> Sample | None:
 
 
 def _make_sample(file: str, format_: str, lines: list[str]) -> Sample | None:
+    if not lines:  # not even one whole row at the start
+        return None
     if format_ == "jsonl":
         rows = [json.loads(line) for line in lines[:ROWS]]
         columns = list(dict.fromkeys(column for row in rows for column in row))
