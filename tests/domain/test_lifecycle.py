@@ -66,6 +66,13 @@ class TestChange:
         last = factory.find(select(JobEvent).where(JobEvent.job_id == job.id).order_by(JobEvent.id.desc()))[0]
         assert (last.type, last.data) == ("state", {"state": "cancelled", "why": "test"})
 
+    def test_somebody_else_was_first_in_the_same_attempt(self, factory: Factory) -> None:
+        seen_before = factory.running()
+        factory.update(seen_before, state="cancelling")
+        with pytest.raises(StaleAttempt):
+            write(factory.database, change, seen_before, JobState.PAUSING)
+        assert factory.get(Job, seen_before.id).state == "cancelling"
+
     def test_somebody_else_was_first(self, factory: Factory) -> None:
         seen_before = factory.job()
         factory.claimed(seen_before)

@@ -82,6 +82,7 @@ class TestGate:
         received: list[str] = []
         with app.connection_for_read() as connection:
             assert isinstance(connection.default_channel, GatedChannel)
+            assert connection.default_channel.priority_steps == [0]  # else four lists per queue are polled
             gate.add("pretrain")
             self.consume(connection, received, until=1)
             assert received == ["pretrain"]
