@@ -33,6 +33,8 @@ EXIT_BAD_DATA = 65
 EXIT_SAVED = 75
 """EX_TEMPFAIL of sysexits.h: told to stop, saved, and left."""
 EXIT_NAN = 76
+LOG_SECONDS = 5.0
+"""Progress is logged no more often."""
 
 S = TypeVar("S", bound=JobSpec)
 
@@ -73,6 +75,7 @@ class Run(Generic[S]):
     device: str = "cpu"
     options: dict[str, Any] = field(default_factory=dict)
     """What the runner decided and the spec does not say, e.g. the port a server listens on."""
+    _logged_at: float = -LOG_SECONDS
 
     def emit(self, type_: str, **data: Any) -> None:
         """Append one event. A single `write` of one line, so a reader never sees half of it joined to another."""
@@ -83,8 +86,12 @@ class Run(Generic[S]):
             events.write(line)
 
     def progress(self, fraction: float, message: str = "") -> None:
-        """Tell how much is done, 0 to 1."""
-        self.emit("progress", fraction=round(min(max(fraction, 0.0), 1.0), 4), message=message)
+        """Tell how much is done, 0 to 1. Now and then the log says so too, so that it tells a story of its own."""
+        fraction = round(min(max(fraction, 0.0), 1.0), 4)
+        self.emit("progress", fraction=fraction, message=message)
+        if self.rank == 0 and (time.monotonic() - self._logged_at > LOG_SECONDS or fraction == 1.0):
+            self._logged_at = time.monotonic()
+            print(f"{fraction:4.0%}  {message}", file=sys.stderr, flush=True)  # noqa: T201 - a recipe's log is its standard error
 
     def metrics(self, step: int, **values: float) -> None:
         """Record metric points of one step, e.g. `loss=2.31, learning_rate=1e-3`."""

@@ -70,6 +70,11 @@ def explain(situation: Situation) -> Explanation:
         worker = f"Attempt {job.attempt} runs on {job.worker_id}: {job.progress:.0%} {job.progress_message}".rstrip()
         asked = [f"It was asked to stop ({job.stop_requested}) and is saving."] if job.stop_requested else []
         return Explanation(job.state, worker, details=asked + _history(situation.attempts))
+    if state is JobState.SUCCEEDED and job.started_at and job.finished_at:
+        took = job.finished_at - job.started_at
+        return Explanation(
+            job.state, f"The job succeeded, {took:.0f} s after its last start.", details=_history(situation.attempts)
+        )
     return Explanation(job.state, f"The job is {job.state}.", job.reason, details=_history(situation.attempts))
 
 
