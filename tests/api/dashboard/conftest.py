@@ -53,9 +53,9 @@ def log_in(yard: Yard) -> Iterator[Callable[[str], httpx2.Client]]:
         client.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium, without a window."""
+    """Debian's Chromium, without a window. Playwright keeps an event loop running, so it must not outlive this folder."""
     executable = shutil.which("chromium")
     if executable is None:
         pytest.skip("no chromium here; install it with: apt-get update && apt-get install -y chromium")

@@ -1,5 +1,6 @@
 """Pre-training by real ranks: it learns, it resumes exactly, it says why it stops."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,9 @@ class TestPretrain:
             verify_manifest(unbroken.folder / event["path"])
 
     def test_the_log_holds_no_chatter(self, unbroken: Any) -> None:
-        assert "".join(unbroken.logs) == ""
+        lines = "".join(unbroken.logs).splitlines()
+        assert lines, "it says how far it is"
+        assert [line for line in lines if not re.match(r" *\d+%  ", line)] == []
 
 
 class TestResume:
