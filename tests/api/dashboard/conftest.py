@@ -53,9 +53,9 @@ def log_in(yard: Yard) -> Iterator[Callable[[str], httpx2.Client]]:
         client.close()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium, without a window. Playwright keeps an event loop running, so it must not outlive this folder."""
+    """Debian's Chromium, without a window. Playwright keeps an event loop running, so it must not outlive these tests."""
     executable = shutil.which("chromium")
     if executable is None:
         pytest.skip("no chromium here; install it with: apt-get update && apt-get install -y chromium")
