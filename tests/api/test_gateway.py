@@ -12,12 +12,16 @@ import uvicorn
 from model_server import USAGE, ModelServer, run_model_server
 from running_api import Api
 from servers import free_port
+from sqlalchemy import text
 from sqlmodel import select
+from structlog.testing import capture_logs
 
+from modelyard.api.deployments import gateway
 from modelyard.domain.deployments.tables import Interaction
 from modelyard.domain.jobs.lifecycle import Outcome
 from modelyard.domain.jobs.ownership import finish
 from modelyard.domain.jobs.tables import Job
+from modelyard.kit.logs import get_logger
 
 JSON = {"Content-Type": "application/json"}
 MESSAGES: list[Any] = [{"role": "user", "content": "What is the capital of France?"}]
@@ -86,6 +90,7 @@ class TestWhole:
             ({"model": ""}, "model"),
             ({"model": None}, "model"),
             ({"model": 5}, "model"),
+            ({"model": "\0"}, "model"),
             ({"messages": []}, "messages"),
             ({"messages": "Hello"}, "messages"),
             ({"stream": True, "stream_options": "all"}, "stream_options"),
@@ -94,6 +99,11 @@ class TestWhole:
     def test_impossible_requests(self, api: Api, check_problem: Any, body: dict[str, Any], field: str) -> None:
         check_problem(ask(api, **body), 422, "invalid_request", field)
         assert recorded(api) == []
+
+    def test_half_a_character_is_no_name(self, api: Api, check_problem: Any) -> None:
+        body = rb'{"model": "\ud800", "messages": [{"role": "user", "content": "a"}]}'
+        response = api.client.post("/v1/chat/completions", content=body, headers=JSON)
+        check_problem(response, 422, "invalid_request", "model")
 
     def test_numbers_that_are_none(self, api: Api, server: ModelServer) -> None:
         body = b'{"model": "chat", "messages": [{"role": "user", "content": "a", "x": NaN}]}'
@@ -151,6 +161,64 @@ class TestStream:
             while not recorded(api) and time.monotonic() < deadline:
                 server.waits_for.wait(0.02)  # the server is still thinking; nobody wakes it
         assert [(row.status, row.answer, row.streamed) for row in recorded(api)] == [(499, "Par", True)]
+
+
+@pytest.mark.usefixtures("deployment")
+class TestCannotRecord:
+    """The disk is full: SQLite then raises at the insert."""
+
+    @pytest.fixture(autouse=True)
+    def full_disk(self, api: Api) -> None:
+        with api.factory.database.write() as session:
+            session.execute(
+                text("CREATE TRIGGER full BEFORE INSERT ON interaction BEGIN SELECT RAISE(ABORT, 'disk is full'); END")
+            )
+
+    @pytest.mark.parametrize("stream", [False, True])
+    def test_the_client_has_its_answer(self, api: Api, stream: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(gateway, "log", get_logger("fresh"))  # one in use keeps the output it first wrote to
+        with capture_logs() as logs:
+            response = ask(api, stream=stream)
+        assert response.status_code == 200
+        assert response.text.endswith("data: [DONE]\n\n") if stream else "Paris" in response.text
+        (entry,) = logs
+        assert (entry["log_level"], entry["event"], entry["cause"]) == ("error", "interaction not recorded", "IntegrityError")
+        assert "capital" not in str(logs)
+        assert "Par" not in str(logs)
+
+    def test_errors_of_the_server_come_through(self, api: Api, server: ModelServer, check_problem: Any) -> None:
+        server.status = 400
+        assert ask(api).status_code == 400
+        server.status, server.dies_after = 200, 0
+        check_problem(ask(api), 502, "model_unreachable", "model")
+
+
+@pytest.mark.usefixtures("deployment")
+class TestManyAtOnce:
+    def test_far_more_than_the_usual_hundred(self, api: Api, server: ModelServer) -> None:
+        server.waits_for = threading.Event()
+        chats = 120
+        with over_the_network(api) as url, openai.OpenAI(api_key=api.key(), base_url=f"{url}/v1", max_retries=0) as client:
+            streams = [
+                client.chat.completions.create(model="chat", messages=MESSAGES, stream=True, timeout=30) for _ in range(chats)
+            ]
+            firsts = [next(iter(stream)).choices[0].delta.content for stream in streams]
+            server.waits_for.set()
+            rests = [list(stream)[-1].choices[0].delta.content for stream in streams]
+        assert (firsts, rests) == (["Par"] * chats, ["is"] * chats)
+
+    def test_when_all_connections_are_taken(self, api: Api, server: ModelServer) -> None:
+        server.waits_for = threading.Event()
+        api.app.state.model_client = gateway.make_client(max_connections=1)
+        with over_the_network(api) as url, openai.OpenAI(api_key=api.key(), base_url=f"{url}/v1", max_retries=0) as client:
+            stream = client.chat.completions.create(model="chat", messages=MESSAGES, stream=True)
+            assert next(iter(stream)).choices[0].delta.content == "Par"
+            with pytest.raises(openai.InternalServerError, match="Too many chats") as caught:
+                client.chat.completions.create(model="chat", messages=MESSAGES)
+            server.waits_for.set()
+            assert list(stream)[-1].choices[0].delta.content == "is"
+        assert (caught.value.status_code, caught.value.response.headers["Retry-After"]) == (503, "2")
+        assert sorted(row.status for row in recorded(api)) == [200, 503]
 
 
 class TestNobodyAnswers:

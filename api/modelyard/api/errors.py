@@ -32,9 +32,18 @@ log = get_logger(__name__)
 class ApiError(DomainError):
     """An error only HTTP knows: authentication, sizes, upstream servers."""
 
-    def __init__(self, status: int, code: str, message: str, *, field: str | None = None, value: object = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        field: str | None = None,
+        value: object = None,
+        retry_after_seconds: int | None = None,
+    ) -> None:
         super().__init__(message, field=field, value=value)
-        self.status, self.code = status, code
+        self.status, self.code, self.retry_after_seconds = status, code, retry_after_seconds
 
 
 def problem(
@@ -66,7 +75,9 @@ def install_error_handlers(app: FastAPI) -> None:
 def _domain_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, DomainError)
     fields = [{"field": error.field, "value": _short(error.value), "reason": str(error)}] if error.field else []
-    headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
+    headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
+    if isinstance(error, ApiError) and error.retry_after_seconds is not None:
+        headers["Retry-After"] = str(error.retry_after_seconds)
     return problem(error.status, error.code, str(error), fields, headers)
 
 

@@ -21,6 +21,10 @@ from modelyard.kit.logs import get_logger
 
 CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 600.0
+MAX_CONNECTIONS = 2000
+"""Chats under way at once; httpx2 would stop at 100, and each chat holds its connection until the last token."""
+POOL_SECONDS = 2.0
+"""How long a chat waits for one of them to become free before it is told to come back later."""
 CLIENT_LEFT = 499
 """Recorded as status when the client went away before the end (nginx's convention)."""
 EXAMPLE = {"model": "quickstart", "messages": [{"role": "user", "content": "What is the capital of France?"}], "max_tokens": 32}
@@ -28,9 +32,11 @@ log = get_logger(__name__)
 router = APIRouter(prefix="/v1", tags=["openai"])
 
 
-def make_client() -> httpx2.AsyncClient:
+def make_client(max_connections: int = MAX_CONNECTIONS) -> httpx2.AsyncClient:
     """The HTTP client for model servers; never through a proxy meant for the internet."""
-    return httpx2.AsyncClient(timeout=httpx2.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS), trust_env=False)
+    timeout = httpx2.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS, pool=POOL_SECONDS)
+    limits = httpx2.Limits(max_connections=max_connections, max_keepalive_connections=min(100, max_connections))
+    return httpx2.AsyncClient(timeout=timeout, limits=limits, trust_env=False)
 
 
 @dataclass
@@ -95,6 +101,8 @@ def _find(platform: Platform, caller: Caller, body: dict[str, Any]) -> Deploymen
     name = body.get("model")
     if not isinstance(name, str) or not name:
         raise ApiError(422, "invalid_request", "model: say which deployment should answer", field="model", value=name)
+    if not name.isprintable():  # half a surrogate pair, NUL: no name has them, and no database would take them
+        raise ApiError(422, "invalid_request", f"model: {name!r} is no name of a deployment", field="model", value=name)
     if not isinstance(body.get("messages"), list) or not body["messages"]:
         raise ApiError(422, "invalid_request", "messages: a list with at least one message", field="messages")
     if not isinstance(body.get("stream_options") or {}, dict):
@@ -173,8 +181,12 @@ def _request(client: httpx2.AsyncClient, exchange: Exchange, body: dict[str, Any
 
 
 async def _unreachable(platform: Platform, exchange: Exchange, error: Exception) -> ApiError:
-    exchange.status = 502
+    is_full = isinstance(error, httpx2.PoolTimeout)
+    exchange.status = 503 if is_full else 502
     await run_in_threadpool(_record, platform, exchange)
+    if is_full:
+        message = "Too many chats are under way at once; try again shortly"
+        return ApiError(503, "too_many_chats", message, retry_after_seconds=2)
     log.warning("model server unreachable", deployment=exchange.deployment.id, error=str(error))
     message = f"The model server of {exchange.deployment.name!r} does not answer; it may be restarting, try again shortly"
     return ApiError(502, "model_unreachable", message, field="model", value=exchange.deployment.name)
@@ -191,5 +203,11 @@ def _parse(content: bytes) -> dict[str, Any]:
 
 
 def _record(platform: Platform, exchange: Exchange) -> None:
-    with platform.database.write() as session:
-        add_interaction(session, **exchange.as_row())
+    """Record an interaction if that is possible: a full disk must not cost the client its answer."""
+    try:
+        with platform.database.write() as session:
+            add_interaction(session, **exchange.as_row())
+    except Exception as error:
+        # Only the names of the errors: their texts quote the row, and what people say to a model is not for the log.
+        cause = type(getattr(error, "orig", None) or error).__name__
+        log.error("interaction not recorded", deployment=exchange.deployment.id, error=type(error).__name__, cause=cause)
