@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pyarrow
@@ -133,6 +134,16 @@ class TestRegistry:
         response = api.client.get(f"/v1/datasets/corpus/files/{name}")
         assert response.status_code == 404, response.text
         assert response.json()["code"] in {"no_such_file", "no_such_route"}
+
+    def test_a_large_file_is_not_read(self, api: Api, tmp_path: Path, check_problem: Any) -> None:
+        row = api.factory.registered("model", "base")
+        (tmp_path / "model").mkdir()
+        with (tmp_path / "model" / "model.safetensors").open("wb") as file:
+            file.truncate(9 * 2**20)
+        api.app.state.platform.store.put(tmp_path / "model", row.artifact_key)
+        answer = api.client.get("/v1/models/base/files/model.safetensors")
+        assert "9.0 MiB" in check_problem(answer, 413, "file_too_large", "name")["detail"]
+        assert "model.safetensors" in api.client.get("/v1/models/base/files/manifest.json").json()["files"]
 
     def test_a_file_may_do_nothing_in_a_browser(self, api: Api) -> None:
         upload(api, "a.txt", b"<script>alert(1)</script>\n")

@@ -4,13 +4,22 @@ import json
 import os
 import shutil
 import tempfile
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from servers import run_s3
 
-from modelyard.kit.storage import MANIFEST, ArtifactStore, DamagedArtifact, build_manifest, verify_manifest
+from modelyard.kit.storage import (
+    MANIFEST,
+    TEXT_LIMIT_BYTES,
+    ArtifactStore,
+    DamagedArtifact,
+    FileTooLarge,
+    build_manifest,
+    verify_manifest,
+)
 
 FILES = {"weights.bin": b"\0" * 1000, "deep/er/config.json": b"{}", "ä.txt": "Ä".encode()}
 
@@ -149,3 +158,15 @@ class TestRead:
         (tmp_path / "store" / "secret").write_text("secret")
         with pytest.raises(FileNotFoundError):
             store.read_text("one", name)
+
+    def test_a_large_file_is_refused_by_its_size(self, store: ArtifactStore, tmp_path: Path) -> None:
+        files = {"fits.txt": b"x" * TEXT_LIMIT_BYTES, "model.safetensors": b"x" * (TEXT_LIMIT_BYTES + 1)}
+        store.put(make_folder(tmp_path / "it", files), "one")
+        assert len(store.read_text("one", "fits.txt")) == TEXT_LIMIT_BYTES
+        tracemalloc.start()
+        try:
+            with pytest.raises(FileTooLarge, match=r"one/model\.safetensors has 8\.0 MiB.*artifact store"):
+                store.read_text("one", "model.safetensors")
+            assert tracemalloc.get_traced_memory()[1] < TEXT_LIMIT_BYTES / 4  # refused, not read and then refused
+        finally:
+            tracemalloc.stop()

@@ -20,7 +20,7 @@ TITLES = {
     404: "Not found",
     405: "Method not allowed",
     409: "Conflict",
-    413: "Body too large",
+    413: "Too large",
     422: "The request cannot be used as it is",
     500: "Internal error",
     502: "The model server did not answer",

@@ -9,10 +9,16 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 MANIFEST = "manifest.json"
+TEXT_LIMIT_BYTES = 8 * 2**20
+"""Reports and manifests are far smaller, weights far larger."""
 
 
 class DamagedArtifact(Exception):
     """A folder is not what its manifest says."""
+
+
+class FileTooLarge(OSError):
+    """A file is too large to be read into memory as a whole."""
 
 
 def build_manifest(folder: Path) -> dict[str, Any]:
@@ -102,16 +108,17 @@ class ArtifactStore:
         return folder
 
     def read_text(self, key: str, name: str) -> str:
-        """Read one small file of an artifact, e.g. its report. Raises `FileNotFoundError`."""
+        """Read one small file of an artifact, e.g. its report. Raises `FileNotFoundError` and, above 8 MiB, `FileTooLarge`."""
         place = PurePosixPath(name)
         if place.is_absolute() or ".." in place.parts:
             raise FileNotFoundError(name)
         if self.is_local:
-            return (Path(self.url) / key / name).read_text(encoding="utf-8")
-        import fsspec
-
-        with fsspec.open(f"{self.url}/{key}/{name}", "r", encoding="utf-8") as file:
-            return str(file.read())
+            path = Path(self.url) / key / name
+            _check_size(f"{key}/{name}", path.stat().st_size)
+            return path.read_text(encoding="utf-8")
+        filesystem, remote = self._filesystem(f"{self.url}/{key}/{name}")
+        _check_size(f"{key}/{name}", filesystem.size(remote) or 0)
+        return str(filesystem.read_text(remote, encoding="utf-8"))
 
     def read_start(self, key: str, name: str, limit_bytes: int) -> bytes:
         """Read the first bytes of one file of an artifact, however large it is. Raises `FileNotFoundError`."""
@@ -168,6 +175,14 @@ class ArtifactStore:
 
         filesystem, root = fsspec.core.url_to_fs(url)
         return filesystem, root
+
+
+def _check_size(name: str, size_bytes: int) -> None:
+    if size_bytes > TEXT_LIMIT_BYTES:
+        megabytes, limit = size_bytes / 2**20, TEXT_LIMIT_BYTES // 2**20
+        raise FileTooLarge(
+            f"{name} has {megabytes:.1f} MiB; files above {limit} MiB are not shown here: take it from the artifact store"
+        )
 
 
 def _link_or_copy(source: str, target: str) -> None:

@@ -14,6 +14,7 @@ from modelyard.domain.registry import repository
 from modelyard.domain.registry.lineage import trace
 from modelyard.domain.registry.tables import Registered
 from modelyard.domain.specs.data import Name
+from modelyard.kit.storage import FileTooLarge
 
 REPORT_TYPES = {"report.html": "text/html; charset=utf-8", "report.json": "application/json"}
 
@@ -51,7 +52,7 @@ def make_router(type_: str, plural: str) -> APIRouter:
 
     @router.get("/{reference}/files/{name:path}", name=f"get_{type_}_file", response_class=PlainTextResponse)
     def get_file(reference: str, name: str, platform: PlatformDep, caller: Reader) -> Response:
-        """A small text file of its artifact: `manifest.json`, `report.html`, `report.json`, …"""
+        """A small text file of its artifact: `manifest.json`, `report.html`, `report.json`, …; 413 above 8 MiB."""
         with platform.database.read() as session:
             row = repository.get_or_raise(session, caller.project_id, type_, reference)
         return read_file(platform, row, name)
@@ -60,9 +61,11 @@ def make_router(type_: str, plural: str) -> APIRouter:
 
 
 def read_file(platform: Platform, row: Registered, name: str) -> Response:
-    """Answer with a text file of an artifact. Raises `ApiError` 404 if there is none of that name."""
+    """Answer with a text file of an artifact. Raises `ApiError`: 404 if there is none of that name, 413 if it is large."""
     try:
         text = platform.store.read_text(row.artifact_key, name)
+    except FileTooLarge as error:
+        raise ApiError(413, "file_too_large", str(error), field="name", value=name) from error
     except (OSError, ValueError) as error:  # not there, no file, no possible name, no text
         raise ApiError(404, "no_such_file", f"{row.id} has no text file {name!r}; see its manifest.json", field="name") from error
     # A report is opened in the browser: it may style itself, and do nothing else, least of all in the dashboard's name.
