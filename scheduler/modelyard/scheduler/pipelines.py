@@ -1,6 +1,6 @@
 """Moving held jobs on, and giving finished pipelines their state."""
 
-from modelyard.domain.pipelines.service import advance, list_held, list_running_pipelines, settle
+from modelyard.domain.pipelines.service import Held, advance, list_held, list_unsettled, settle, would_advance
 from modelyard.kit.database import Database, DatabaseAway
 from modelyard.kit.logs import get_logger
 
@@ -8,23 +8,36 @@ log = get_logger(__name__)
 
 
 def advance_held_jobs(database: Database) -> None:
-    """Look at every held job once, each in a transaction of its own; one that cannot be judged holds up no other."""
+    """Look at every held job once; one that cannot be judged holds up no other."""
     with database.read() as session:
-        held = [job.id for job in list_held(session)]
-    for job_id in held:
+        held = list_held(session)
+    for each in held:
         try:
-            with database.write() as session:
-                advance(session, job_id)
+            advance_one(database, each)
         except DatabaseAway:
             raise
         except Exception as error:
-            log.error("held job cannot be judged", job_id=job_id, exc_info=error)
+            log.error("held job cannot be judged", job_id=each.job.id, exc_info=error)
+
+
+def advance_one(database: Database, held: Held) -> None:
+    """Judge a held job by what was read; only if that changes something, judge it again by fresh, locked rows and write.
+
+    What was read may be stale by then: a change missed now is seen at the next look.
+    """
+    with database.read() as session:
+        if not would_advance(session, held):
+            return
+    with database.write() as session:
+        fresh = advance(session, held.job.id)
+    if fresh is not None and fresh.step is not None:
+        held.steps[fresh.step] = fresh  # so that a failure reaches the steps behind it in the same look
 
 
 def settle_pipelines(database: Database) -> None:
     """Give pipelines their final state once every step has one."""
     with database.read() as session:
-        running = [pipeline.id for pipeline in list_running_pipelines(session)]
-    for pipeline_id in running:
+        unsettled = list_unsettled(session)
+    for pipeline_id in unsettled:
         with database.write() as session:
             settle(session, pipeline_id)

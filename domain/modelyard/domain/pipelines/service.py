@@ -1,8 +1,11 @@
 """Making pipelines and moving them on."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from sqlalchemy.orm import load_only
 from sqlmodel import Session, col, select
 
 from modelyard.domain.errors import DomainError, InvalidRequest, NotFound, UnknownReference
@@ -123,21 +126,39 @@ def list_steps(session: Session, pipeline_id: str, for_update: bool = False) -> 
     return session.exec(query.with_for_update() if for_update else query).all()
 
 
-def list_held(session: Session) -> Sequence[Job]:
-    """Every job that waits for something other than a worker."""
-    return session.exec(select(Job).where(Job.state == JobState.HELD).order_by(col(Job.id))).all()
+@dataclass(frozen=True)
+class Held:
+    """A job that waits for something other than a worker, among the steps of its pipeline (shared with its siblings)."""
+
+    job: Job
+    steps: dict[str, Job]
 
 
-def advance(session: Session, job_id: str) -> None:
-    """Let a held job go on if it may; otherwise say what it waits for. Doing it twice, or too late, is harmless."""
+def list_held(session: Session) -> Sequence[Held]:
+    """Every held job, each after those it depends on. Two queries, however many pipelines there are."""
+    held = session.exec(select(Job).where(Job.state == JobState.HELD).order_by(col(Job.id))).all()
+    pipelines = select(Job.pipeline_id).where(Job.state == JobState.HELD, col(Job.pipeline_id).is_not(None))
+    steps: defaultdict[str | None, dict[str, Job]] = defaultdict(dict)
+    for step in session.exec(select(Job).where(col(Job.pipeline_id).in_(pipelines))):
+        steps[step.pipeline_id][str(step.step)] = step
+    return [Held(job, steps[job.pipeline_id] if job.pipeline_id else {}) for job in held]
+
+
+def would_advance(session: Session, held: Held) -> bool:
+    """Whether `advance` would change the row: nothing is locked or written to find out."""
+    verdict, _ = _judge(session, held.job, held.steps)
+    return verdict != Verdict(JobState.HELD, held.job.reason, held.job.message)
+
+
+def advance(session: Session, job_id: str) -> Job | None:
+    """Let a held job go on if it may; otherwise say what it waits for. Doing it twice, or too late, is harmless.
+
+    Returns the job as it is now; None if it is gone.
+    """
     job = session.get(Job, job_id, with_for_update=True)  # read anew: it may have been cancelled since it was listed
     if job is None or job.state != JobState.HELD:
-        return
-    steps = {step.step: step for step in list_steps(session, job.pipeline_id) if step.step} if job.pipeline_id else {}
-    try:
-        verdict, inputs = admit(session, job, steps)
-    except UnknownReference as error:
-        verdict, inputs = Verdict(JobState.FAILED, str(Outcome.DEPENDENCY_FAILED), str(error)), {}
+        return job
+    verdict, inputs = _judge(session, job, _steps_before(session, job))
     if verdict.state is JobState.HELD:
         job.reason, job.message = verdict.reason, verdict.message
         session.add(job)
@@ -146,11 +167,36 @@ def advance(session: Session, job_id: str) -> None:
         change(session, job, JobState.FAILED, {"reason": verdict.reason}, **values)
     else:
         change(session, job, JobState.QUEUED, inputs=inputs, reason=None, message=None)
+    return job
 
 
-def list_running_pipelines(session: Session) -> Sequence[Pipeline]:
-    """Pipelines not known to be finished."""
-    return session.exec(select(Pipeline).where(Pipeline.state == "running")).all()
+def _judge(session: Session, job: Job, steps: Mapping[str, Job]) -> tuple[Verdict, dict[str, dict[str, Any]]]:
+    try:
+        return admit(session, job, steps)
+    except UnknownReference as error:
+        return Verdict(JobState.FAILED, str(Outcome.DEPENDENCY_FAILED), str(error)), {}
+
+
+def _steps_before(session: Session, job: Job) -> dict[str, Job]:
+    """The steps a job depends on; every step its spec refers to is among them."""
+    if not job.pipeline_id or not job.depends_on:
+        return {}
+    query = select(Job).where(Job.pipeline_id == job.pipeline_id, col(Job.step).in_(job.depends_on))
+    return {str(step.step): step for step in session.exec(query)}
+
+
+def list_unsettled(session: Session) -> Sequence[str]:
+    """Ids of pipelines whose steps are all over while their own state does not say so."""
+    running = session.exec(select(Pipeline.id).where(Pipeline.state == "running")).all()
+    query = select(Job).where(col(Job.pipeline_id).in_(select(Pipeline.id).where(Pipeline.state == "running")))
+    parts: defaultdict[str | None, list[Job]] = defaultdict(list)
+    for step in session.exec(query.options(load_only(*_TELLING))):
+        parts[step.pipeline_id].append(step)
+    return [id_ for id_ in running if pipeline_state(parts[id_]) != "running"]
+
+
+_TELLING: Any = (Job.pipeline_id, Job.kind, Job.state, Job.ready_at)
+"""All that `pipeline_state` looks at."""
 
 
 def settle(session: Session, pipeline_id: str) -> None:
