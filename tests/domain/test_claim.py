@@ -56,7 +56,8 @@ class TestClaim:
         assert take(factory.database, "prepare") is None
 
     def test_only_its_own_queue(self, factory: Factory) -> None:
-        wide = factory.job(slots=2)
+        factory.registered()
+        wide = factory.job("pretrain", slots=2)
         assert take(factory.database, factory.job().queue) is not None
         assert take(factory.database, "prepare") is None
         claimed = take(factory.database, wide.queue)

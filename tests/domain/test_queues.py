@@ -54,6 +54,10 @@ class TestServe:
             "finetune.2cpu",
         ]
 
+    def test_one_slot_for_stages_of_one_process_and_no_gpu_for_those_without_use_for_it(self) -> None:
+        assert queues_of_worker(["prepare"], 2, 1) == ["prepare", "prepare.1gpu"]
+        assert parse_queue("prepare") == ("prepare", Shape(1, "cpu"))
+
     @given(cpu=some.integers(0, 8), gpus=some.integers(0, 8))
     def test_each_once(self, cpu: int, gpus: int) -> None:
         names = queues_of_worker(list(STAGES), cpu, gpus)

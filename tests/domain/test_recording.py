@@ -1,6 +1,7 @@
 """What a running attempt reports arrives once, whole, and in order."""
 
 import math
+from itertools import count
 from typing import Any
 
 from factories import Factory, write
@@ -16,9 +17,15 @@ def event(type_: str, **values: Any) -> dict[str, Any]:
     return {"type": type_, "at": 12.5, **values}
 
 
-def report(factory: Factory, job: Job, *events: dict[str, Any], logs: tuple[tuple[int, str], ...] = ()) -> None:
-    """Record one batch."""
-    write(factory.database, record, job.id, job.attempt, Batch(list(events), 100, list(logs)), 99.0)
+OFFSETS = count(start=100, step=100)
+
+
+def report(
+    factory: Factory, job: Job, *events: dict[str, Any], logs: tuple[tuple[int, str], ...] = (), offset: int | None = None
+) -> None:
+    """Record one batch, read up to an offset of its own unless one is given."""
+    offset = next(OFFSETS) if offset is None else offset
+    write(factory.database, record, job.id, job.attempt, Batch(list(events), offset, list(logs)), 99.0)
 
 
 class TestRecord:
@@ -45,6 +52,14 @@ class TestRecord:
         report(factory, job, event("figures", values={"loss": math.nan}), event("figures", values={"done": True}))
         assert factory.get(Job, job.id).figures == {"rows": 1, "loss": None, "done": True}
 
+    def test_a_batch_whose_commit_went_unanswered_counts_once(self, factory: Factory) -> None:
+        job = factory.running()
+        for _ in range(2):
+            report(factory, job, event("metric", step=1, values={"loss": 2.5}), event("note"), offset=40)
+        with factory.database.read() as session:
+            assert len(list_metrics(session, job.id)) == 1
+        assert [row.type for row in factory.find(select(JobEvent))].count("note") == 1
+
     def test_only_the_newest_progress_counts(self, factory: Factory) -> None:
         job = factory.running()
         report(factory, job, *[event("progress", fraction=each / 10, message=f"step {each}") for each in range(4)])
@@ -65,8 +80,8 @@ class TestRecord:
 
     def test_the_offset_comes_with_the_batch(self, factory: Factory) -> None:
         job = factory.running()
-        report(factory, job, event("note"))
-        assert factory.find(select(Attempt))[0].events_offset == 100
+        report(factory, job, event("note"), offset=140)
+        assert factory.find(select(Attempt))[0].events_offset == 140
 
     def test_nothing_of_a_batch_that_fails(self, factory: Factory) -> None:
         import pytest

@@ -67,11 +67,16 @@ class TestSubmit:
         assert (caught.value.field, caught.value.value) == ("resources.nodes", 4)
 
     @pytest.mark.parametrize(
-        ("kind", "slots", "queue"), [("import", 1, "prepare"), ("import", 2, "prepare.2cpu"), ("pretrain", 2, "pretrain.2slot")]
+        ("kind", "slots", "queue"), [("import", 1, "prepare"), ("pretrain", 1, "pretrain"), ("pretrain", 2, "pretrain.2slot")]
     )
     def test_queue(self, factory: Factory, kind: str, slots: int, queue: str) -> None:
         factory.registered()
         assert factory.job(kind, slots=slots).queue == queue
+
+    def test_several_slots_only_where_several_processes_make_sense(self, factory: Factory) -> None:
+        with pytest.raises(InvalidRequest, match="takes one slot") as caught:
+            factory.job("import", slots=2)
+        assert (caught.value.field, caught.value.value) == ("resources.slots", 2)
 
 
 class TestGate:

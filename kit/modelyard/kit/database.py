@@ -10,16 +10,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from psycopg.types.string import StrDumper
 from sqlalchemy import Connection, Double, Engine, create_engine, event, select
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import InterfaceError, OperationalError, TimeoutError
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, TimeoutError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlmodel import Session
 
-DatabaseAway = (OperationalError, InterfaceError, TimeoutError)
-"""What is raised while the database does not answer: worth waiting for, unlike a mistake in a statement."""
+DatabaseAway = (OperationalError, InterfaceError, InternalError, TimeoutError)
+"""What is raised while the database does not answer or, after a failover, only reads: worth waiting for."""
+POSTGRESQL_TIMEOUTS = {
+    "connect_timeout": 5,  # seconds
+    "tcp_user_timeout": 10_000,  # milliseconds: a cut network is noticed, not waited for
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+}
 _READ_ONLY = "modelyard_read_only"
 
 
@@ -78,9 +84,9 @@ class Database:
 
 
 def _make_engine(url: str) -> Engine:
-    pool = {"pool_size": 10, "max_overflow": 20, "json_serializer": write_json}
+    pool = {"pool_size": 10, "max_overflow": 20, "json_serializer": write_json, "hide_parameters": True}
     if make_url(url).get_backend_name() != "sqlite":
-        engine = create_engine(url, pool_pre_ping=True, **pool)
+        engine = create_engine(url, pool_pre_ping=True, connect_args=POSTGRESQL_TIMEOUTS, **pool)
         event.listen(engine, "connect", _prepare_postgresql)
         return engine
     file = make_url(url).database
@@ -108,15 +114,16 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-class _TextDumper(StrDumper):
-    """PostgreSQL's text cannot hold NUL, which logs, answers and what users type may; SQLite keeps it."""
-
-    def dump(self, obj: str) -> Any:
-        return super().dump(obj.replace("\0", "\N{REPLACEMENT CHARACTER}"))
-
-
 def _prepare_postgresql(connection: Any, record: Any) -> None:
-    connection.adapters.register_dumper(str, _TextDumper)
+    from psycopg.types.string import StrDumper
+
+    class TextDumper(StrDumper):
+        """PostgreSQL's text cannot hold NUL, which logs, answers and what users type may; SQLite keeps it."""
+
+        def dump(self, obj: str) -> Any:
+            return super().dump(obj.replace("\0", "\N{REPLACEMENT CHARACTER}"))
+
+    connection.adapters.register_dumper(str, TextDumper)
 
 
 def _prepare_sqlite(connection: Any, record: Any) -> None:

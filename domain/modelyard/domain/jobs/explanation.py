@@ -95,7 +95,7 @@ def _explain_waiting(situation: Situation) -> Explanation:
     servers = ", ".join(situation.serving)
     if situation.running or situation.ahead:
         summary = f"Number {len(situation.ahead) + 1} in the queue {job.queue}, served by {servers}; it waits for free slots."
-        return Explanation(job.state, summary, "no_free_slots", details, "Wait, raise its priority, or start another worker.")
+        return Explanation(job.state, summary, "no_free_slots", details, "Wait, or start another worker.")
     return Explanation(job.state, f"First in the queue {job.queue}, served by {servers}; it starts next.", "next", details)
 
 

@@ -1,5 +1,6 @@
 """Who owns a job: claim, renew, finish. Each is one compare-and-set on the attempt number, judged by the database's clock."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -8,7 +9,7 @@ from sqlmodel import Session, col, select
 
 from modelyard.domain.deployments.repository import mark_stopped
 from modelyard.domain.jobs.lifecycle import ACTIVE, JobState, Outcome, StaleAttempt, check_move
-from modelyard.domain.jobs.retry import decide_next
+from modelyard.domain.jobs.retry import INFRASTRUCTURE, LONG_ATTEMPT_SECONDS, decide_next
 from modelyard.domain.jobs.tables import Attempt, Job, JobEvent
 from modelyard.domain.specs import KINDS
 from modelyard.kit.database import database_now, read_clock
@@ -127,7 +128,7 @@ def finish(
     latest = attempts[-1]
     latest.outcome, latest.message, latest.exit_code = str(outcome), message, exit_code
     latest.finished_at = read_clock(session)
-    history = [past.outcome for past in attempts if past.outcome is not None]
+    history = [past.outcome for past in since_last_long(attempts) if past.outcome is not None]
     after = decide_next(outcome, job.stop_requested, history, job.max_attempts)
     changes: dict[str, Any] = {
         **values,
@@ -145,6 +146,17 @@ def finish(
         changes["progress"] = 1.0
     change(session, job, after.state, {"outcome": str(outcome), "message": message}, **changes)
     return job
+
+
+def since_last_long(attempts: Sequence[Attempt]) -> Sequence[Attempt]:
+    """Attempts after the last one that ran for long and was then lost: a machine that fails now and then is not the job's
+    fault. Failures of the job's own are kept: they use its budget however long they took."""
+    start = 0
+    for position, past in enumerate(attempts):
+        lasted = (past.finished_at or past.started_at) - past.started_at
+        if past.outcome in INFRASTRUCTURE and lasted >= LONG_ATTEMPT_SECONDS:
+            start = position
+    return [past for position, past in enumerate(attempts) if position >= start or past.outcome not in INFRASTRUCTURE]
 
 
 def _update_one(session: Session, where: tuple[Any, ...], **values: Any) -> int:

@@ -22,7 +22,7 @@ class Shape:
 
 def queue_name(stage: str, shape: Shape) -> str:
     """The queue where jobs of a stage and shape wait."""
-    if shape == Shape():
+    if shape == default_shape(stage):
         return stage
     nodes = f"{shape.nodes}x" if shape.nodes > 1 else ""
     return f"{stage}.{nodes}{shape.slots}{_UNITS[shape.accelerator]}"
@@ -34,17 +34,28 @@ def parse_queue(name: str) -> tuple[str, Shape]:
     if match is None or match["stage"] not in STAGES:
         raise ValueError(f"{name!r} is not a queue of this platform")
     if match["slots"] is None:
-        return match["stage"], Shape()
+        return match["stage"], default_shape(match["stage"])
     accelerator = next(key for key, unit in _UNITS.items() if unit == match["unit"])
     return match["stage"], Shape(int(match["slots"]), accelerator, int(match["nodes"] or 1))
 
 
 def queues_of_worker(stages: list[str], cpu_slots: int, gpus: int) -> list[str]:
     """Every queue a worker could ever serve, by its stages and slots."""
-    shapes = [Shape(count, "any") for count in range(1, max(cpu_slots, gpus) + 1)]
+    return [queue_name(stage, shape) for stage in stages for shape in _shapes(stage, cpu_slots, gpus)]
+
+
+def _shapes(stage: str, cpu_slots: int, gpus: int) -> list[Shape]:
+    is_distributed = any(kind.is_distributed for kind in KINDS.values() if kind.stage == stage)
+    shapes = [Shape(count, effective_accelerator(stage, "any")) for count in range(1, max(cpu_slots, gpus) + 1)]
     shapes += [Shape(count, "gpu") for count in range(1, gpus + 1)]
     shapes += [Shape(count, "cpu") for count in range(1, cpu_slots + 1)]
-    return [queue_name(stage, shape) for stage in stages for shape in shapes]
+    served = [shape for shape in shapes if shape.accelerator != "cpu" or shape.slots <= cpu_slots]
+    return list(dict.fromkeys(shape for shape in served if is_distributed or shape.slots == 1))
+
+
+def default_shape(stage: str) -> Shape:
+    """One slot of whatever the stage can use: what a queue named like the stage alone stands for."""
+    return Shape(1, effective_accelerator(stage, "any"))
 
 
 def effective_accelerator(stage: str, accelerator: str) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import insert, update
-from sqlmodel import Session, col
+from sqlmodel import Session, col, select
 
 from modelyard.domain.jobs.ownership import add_event, own
 from modelyard.domain.jobs.tables import Attempt, Checkpoint, LogChunk, MetricPoint
@@ -34,6 +34,9 @@ class Batch:
 def record(session: Session, job_id: str, attempt: int, batch: Batch, now: float) -> None:
     """Write a batch in one transaction. Raises `StaleAttempt` if the attempt no longer owns the job."""
     job = own(session, job_id, attempt, **_newest_progress(batch.events))
+    mine = (col(Attempt.job_id) == job_id, col(Attempt.seq) == attempt)
+    if batch.events and session.exec(select(Attempt.events_offset).where(*mine)).one() == batch.events_offset:
+        return  # written before, but the database went away before it could say so
     figures = {key: value for event in batch.events if event["type"] == "figures" for key, value in event["values"].items()}
     if figures:
         own(session, job_id, attempt, figures={**job.figures, **figures})
@@ -50,7 +53,6 @@ def record(session: Session, job_id: str, attempt: int, batch: Batch, now: float
         ]
         session.execute(insert(LogChunk), chunks)
     if batch.events_offset is not None:
-        mine = (col(Attempt.job_id) == job_id, col(Attempt.seq) == attempt)
         session.execute(update(Attempt).where(*mine).values(events_offset=batch.events_offset))
 
 
@@ -66,6 +68,9 @@ def add_checkpoint(
 ) -> None:
     """Record a stored checkpoint. Raises `StaleAttempt` if the attempt no longer owns the job."""
     own(session, job_id, attempt)
+    known = select(Checkpoint.id).where(Checkpoint.job_id == job_id, Checkpoint.attempt == attempt, Checkpoint.step == step)
+    if session.exec(known).first() is not None:
+        return  # recorded before, but the database went away before it could say so
     session.add(
         Checkpoint(
             id=new_id("ckpt"),

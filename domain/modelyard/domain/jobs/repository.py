@@ -51,8 +51,11 @@ def list_attempts(session: Session, job_id: str) -> Sequence[Attempt]:
 
 
 def list_checkpoints(session: Session, job_id: str) -> Sequence[Checkpoint]:
-    """Newest first, the one to resume from at the front."""
-    order = (col(Checkpoint.step).desc(), col(Checkpoint.attempt).desc())
+    """Newest first, the one to resume from at the front.
+
+    By attempt before step: an attempt that had to pass over a damaged checkpoint starts at an earlier step.
+    """
+    order = (col(Checkpoint.attempt).desc(), col(Checkpoint.step).desc())
     return session.exec(select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(*order)).all()
 
 
@@ -154,9 +157,9 @@ def list_running_in_stage(session: Session, stage: str, limit: int = 5) -> Seque
     return session.exec(query).all()
 
 
-def find_job(session: Session, job_id: str) -> Job | None:
+def find_job(session: Session, job_id: str, for_update: bool = False) -> Job | None:
     """A job whatever its project: for the platform's own processes, never for a request."""
-    return session.get(Job, job_id)
+    return session.get(Job, job_id, with_for_update=for_update or None)
 
 
 def list_claimable(session: Session, queue: str, limit: int) -> Sequence[Job]:

@@ -17,6 +17,8 @@ NEVER_RETRIED = frozenset({Outcome.BAD_DATA, Outcome.NAN, Outcome.DEPENDENCY_FAI
 """Trying again would end the same way."""
 LOST_LIMIT = 5
 """A job that lost its runner so often in a row is likely the cause."""
+LONG_ATTEMPT_SECONDS = 600.0
+"""An attempt that ran for so long before it was lost shows that the job is not the cause: counting starts anew."""
 BACKOFF_SECONDS = 1.0
 LONGEST_BACKOFF_SECONDS = 300.0
 

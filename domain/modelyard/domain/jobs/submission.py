@@ -52,6 +52,10 @@ def submit(session: Session, project_id: str, request: JobRequest, place: Place 
             field="resources.nodes",
             value=request.shape.nodes,
         )
+    if request.shape.slots > 1 and not KINDS[kind].is_distributed:
+        raise InvalidRequest(
+            f"resources.slots: a {kind} job is one process and takes one slot", field="resources.slots", value=request.shape.slots
+        )
     waits = place is not None and bool(place.depends_on)
     inputs: dict[str, Any] = {} if waits else resolve_inputs(session, project_id, request.spec, {})
     verdict = Verdict(JobState.HELD, "dependency", None) if waits else check_kind(session, request.spec, inputs)
@@ -70,7 +74,6 @@ def _make_job(session: Session, project_id: str, request: JobRequest, kind: str,
     now = read_clock(session)
     stage = KINDS[kind].stage
     shape = Shape(request.shape.slots, effective_accelerator(stage, request.shape.accelerator), request.shape.nodes)
-    default = Shape(1, effective_accelerator(stage, "any"), 1)
     return Job(
         id=new_id("job"),
         project_id=project_id,
@@ -78,7 +81,7 @@ def _make_job(session: Session, project_id: str, request: JobRequest, kind: str,
         kind=kind,
         stage=stage,
         spec=request.spec.model_dump(mode="json", by_alias=True),
-        queue=stage if shape == default else queue_name(stage, shape),
+        queue=queue_name(stage, shape),
         slots=shape.slots,
         accelerator=shape.accelerator,
         nodes=shape.nodes,

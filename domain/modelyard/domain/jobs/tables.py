@@ -83,7 +83,6 @@ class Attempt(SQLModel, table=True):
     seq: int
     worker_id: str
     slots: list[str] = json_field(list)
-    runner_pid: int | None = None
     outcome: str | None = None
     exit_code: int | None = None
     message: str | None = text_field(default=None)  # type: ignore[arg-type]

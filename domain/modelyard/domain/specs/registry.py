@@ -32,6 +32,8 @@ class Kind:
     """Whether it takes a GPU slot where the worker has one; otherwise always a CPU slot."""
     can_resume: bool = False
     """Whether a later attempt continues from a checkpoint, so that stopping it loses little."""
+    is_distributed: bool = False
+    """Whether it may run as several processes, one per slot."""
     is_service: bool = False
     """Runs until stopped; counts as done for its dependents once it is ready."""
 
@@ -39,8 +41,8 @@ class Kind:
 KINDS: dict[str, Kind] = {
     "prepare": Kind(PrepareSpec, "prepare", {"dataset": "dataset"}, wants_gpu=False),
     "import": Kind(ImportSpec, "prepare", {"model": "model"}, wants_gpu=False),
-    "pretrain": Kind(PretrainSpec, "pretrain", {"model": "model"}, can_resume=True),
-    "finetune": Kind(FinetuneSpec, "finetune", {"model": "model", "adapter": "model"}, can_resume=True),
+    "pretrain": Kind(PretrainSpec, "pretrain", {"model": "model"}, can_resume=True, is_distributed=True),
+    "finetune": Kind(FinetuneSpec, "finetune", {"model": "model", "adapter": "model"}, can_resume=True, is_distributed=True),
     "prompt": Kind(PromptSpec, "prompt", {"prompt": "prompt"}),
     "evaluate": Kind(EvaluateSpec, "evaluate", {"evaluation": "evaluation"}),
     "deploy": Kind(DeploySpec, "deploy", {"deployment": "deployment"}, is_service=True),

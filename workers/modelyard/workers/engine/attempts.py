@@ -11,6 +11,7 @@ from modelyard.domain.jobs.repository import find_job
 from modelyard.domain.jobs.tables import Job
 from modelyard.kit.database import Database, DatabaseAway
 from modelyard.kit.logs import get_logger
+from modelyard.kit.queue import BrokerErrors
 from modelyard.kit.settings import Settings
 from modelyard.kit.slots import HeldSlots
 from modelyard.workers.engine.capacity import Capacity
@@ -32,7 +33,7 @@ class Engine:
     def answer(self, queue: str, ticket_id: str, tell: Callable[[Job], None]) -> bool:
         """Run the best waiting job of a queue to its end. False if slots were gone, so that the ticket should wait again."""
         _, shape = parse_queue(queue)
-        held = self.capacity.pool.take(shape.slots, shape.accelerator)
+        held = None if self.capacity.is_draining else self.capacity.pool.take(shape.slots, shape.accelerator)
         if held is None:
             self.capacity.settle(ticket_id)
             return False
@@ -40,12 +41,13 @@ class Engine:
             job = self._claim(queue, held)
             if job is None:
                 return True
-            runner = start_runner(self.settings, job.id, job.attempt, held)
+            runner = self._start(job, held)
         finally:
             held.release()
             self.capacity.settle(ticket_id)
-        tell(job)
-        self._wait(job, runner)
+        if runner is not None:
+            self._tell(tell, job)
+            self._wait(job, runner)
         return True
 
     def drain(self) -> None:
@@ -69,23 +71,38 @@ class Engine:
         with self.database.write() as session:
             return claim(session, queue, self.worker_id, names, self.settings.lease_seconds)
 
+    def _start(self, job: Job, held: HeldSlots) -> subprocess.Popen[bytes] | None:
+        try:
+            runner = start_runner(self.settings, job.id, job.attempt, held)
+        except OSError as error:  # no disk, no memory, no process: this machine's trouble, not the job's
+            self._report_lost(job, f"{self.worker_id} could not start a runner: {error}")
+            return None
+        self.runners[tag_of(job.id, job.attempt)] = runner
+        if self.capacity.is_draining:  # asked between the claim and now, when `drain` did not know of it yet
+            runner.terminate()
+        return runner
+
+    def _tell(self, tell: Callable[[Job], None], job: Job) -> None:
+        try:
+            tell(job)
+        except BrokerErrors as error:
+            log.warning("Flower was not told what runs", job_id=job.id, error=str(error))
+
     def _wait(self, job: Job, runner: subprocess.Popen[bytes]) -> None:
         tag = tag_of(job.id, job.attempt)
-        self.runners[tag] = runner
         try:
             exit_code = runner.wait()
         finally:
             self.runners.pop(tag, None)
         if kill_tagged(tag) or exit_code != 0:
-            self._report_lost(job, exit_code)
+            self._report_lost(job, f"The runner on {self.worker_id} ended with {exit_code} before it could report", exit_code)
 
-    def _report_lost(self, job: Job, exit_code: int) -> None:
+    def _report_lost(self, job: Job, message: str, exit_code: int | None = None) -> None:
         """Say at once what the scheduler would find out when the lease ends."""
-        message = f"The runner on {self.worker_id} ended with {exit_code} before it could report"
         try:
             with self.database.write() as session:
                 finish(session, job.id, job.attempt, Outcome.RUNNER_LOST, message, exit_code)
-            log.warning("runner lost", job_id=job.id, attempt=job.attempt, exit_code=exit_code)
+            log.warning("runner lost", job_id=job.id, attempt=job.attempt, why=message)
         except StaleAttempt:
             pass  # the runner did report, or another attempt owns the job
         except DatabaseAway as error:

@@ -6,7 +6,7 @@ import time
 
 from modelyard.domain.workers.repository import report_worker
 from modelyard.domain.workers.tables import Worker
-from modelyard.kit.database import Database, DatabaseAway
+from modelyard.kit.database import Database
 from modelyard.kit.logs import get_logger
 from modelyard.workers.engine.capacity import Capacity
 
@@ -35,8 +35,8 @@ class Heartbeat(threading.Thread):
         try:
             with self._database.write() as session:
                 report_worker(session, Worker(**self._worker.model_dump()))
-        except DatabaseAway as error:
-            log.warning("heartbeat failed", error=str(error))
+        except Exception as error:  # a beat missed for whatever reason must not be the last
+            log.warning("heartbeat failed", error=f"{type(error).__name__}: {error}")
 
     def stop(self) -> None:
         """Say good-bye."""

@@ -82,7 +82,7 @@ def find_resume(session: Session, store: ArtifactStore, job_id: str) -> Resume |
         try:
             folder = store.fetch(checkpoint.artifact_key)
             verify_manifest(folder)
-        except (DamagedArtifact, OSError) as error:
+        except DamagedArtifact as error:
             log.warning("checkpoint passed over", job_id=job_id, step=checkpoint.step, error=str(error))
             continue
         return Resume(checkpoint.step, folder)

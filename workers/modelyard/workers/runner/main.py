@@ -22,6 +22,7 @@ from modelyard.kit.storage import ArtifactStore, DamagedArtifact
 from modelyard.workers.engine.processes import run_folder
 from modelyard.workers.registry import RECIPES
 from modelyard.workers.runner.inputs import MissingInput, Resume, export_interactions, fetch_inputs, find_resume, locate_inputs
+from modelyard.workers.runner.keeping import CheckpointKeeper
 from modelyard.workers.runner.lease import Lease
 from modelyard.workers.runner.ranks import Launch, Ranks, adopt_orphans, start_ranks
 from modelyard.workers.runner.reading import EventReader, LogReader
@@ -64,7 +65,10 @@ def _run(settings: Settings, database: Database, job_id: str, attempt: int, stop
     launch = _make_launch(settings, job, folder)
     ranks = start_ranks(launch)
     logs = [LogReader(folder / f"rank-{rank}.log", rank) for rank in range(len(launch.slots))]
-    supervisor = Supervisor(settings, database, store, job, folder, ranks, lease, EventReader(folder / "events.jsonl"), logs)
+    keeper = CheckpointKeeper(database, store, job, folder)
+    keeper.start()
+    events = EventReader(folder / "events.jsonl")
+    supervisor = Supervisor(settings, database, store, job, folder, ranks, lease, keeper, events, logs)
     stop["supervisor"] = supervisor
     if stop["requested"]:
         supervisor.drain_requested = True

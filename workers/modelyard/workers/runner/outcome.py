@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelyard.domain.jobs.lifecycle import Outcome
+from modelyard.workers.recipe import EXIT_BAD_DATA, EXIT_NAN, EXIT_SAVED
 
-EXIT_BAD_DATA = 65
-EXIT_SAVED = 75
-EXIT_NAN = 76
 EXIT_HANG = 77
 BY_EXIT_CODE = {EXIT_BAD_DATA: Outcome.BAD_DATA, EXIT_NAN: Outcome.NAN, EXIT_HANG: Outcome.HANG}
 BY_STOP_REASON = {

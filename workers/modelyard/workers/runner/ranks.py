@@ -15,8 +15,8 @@ import psutil
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
-SECRETS = ("MODELYARD_DATABASE_URL", "MODELYARD_REDIS_URL", "MODELYARD_API_KEY", "MODELYARD_FLOWER_PASSWORD")
-"""What a recipe has no use for."""
+SECRETS = ("MODELYARD_DATABASE_URL", "MODELYARD_REDIS_URL", "MODELYARD_API_KEY", "MODELYARD_FLOWER_", "AWS_", "PG")
+"""Beginnings of the names of variables a recipe has no use for."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -96,7 +96,7 @@ def _die_with_parent() -> None:
 
 def _environment(launch: Launch, rank: int, port: int) -> dict[str, str]:
     on_gpu = launch.slots[0].startswith("gpu")
-    kept = {name: value for name, value in os.environ.items() if name not in SECRETS}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(SECRETS)}
     return {
         **kept,
         "RANK": str(rank),

@@ -17,14 +17,16 @@ from modelyard.domain.jobs.recording import Batch, record
 from modelyard.domain.jobs.repository import find_job
 from modelyard.domain.jobs.stopping import cancel
 from modelyard.domain.jobs.tables import Job
+from modelyard.domain.registry.repository import Made
 from modelyard.domain.specs import KINDS
 from modelyard.kit.database import Database, DatabaseAway, database_now
 from modelyard.kit.logs import get_logger
 from modelyard.kit.settings import Settings
 from modelyard.kit.storage import ArtifactStore
+from modelyard.workers.runner.keeping import RETRY_SECONDS, STORE_PATIENCE_SECONDS, CheckpointKeeper
 from modelyard.workers.runner.lease import Lease
 from modelyard.workers.runner.outcome import Ending, classify
-from modelyard.workers.runner.outputs import keep_checkpoint, register_outputs, store_outputs
+from modelyard.workers.runner.outputs import register_outputs, store_outputs
 from modelyard.workers.runner.ranks import Ranks, wait_for_change
 from modelyard.workers.runner.reading import EventReader, LogReader
 
@@ -45,6 +47,7 @@ class Supervisor:
     folder: Path
     ranks: Ranks
     lease: Lease
+    keeper: CheckpointKeeper
     events: EventReader
     logs: list[LogReader]
     stop_reason: str | None = None
@@ -104,7 +107,7 @@ class Supervisor:
 
     def _act_on(self, event: dict[str, Any]) -> None:
         if event["type"] == "checkpoint":
-            keep_checkpoint(self.database, self.store, self.job, self.folder, event)
+            self.keeper.keep(event)
         elif event["type"] == "ready":
             self._announce(event["url"])
         elif event["type"] in {"output", "error"}:
@@ -118,7 +121,7 @@ class Supervisor:
             outputs = {"deployment": {"type": "deployment", "id": deployment.id, "name": deployment.name}}
             own(session, self.job.id, self.job.attempt, ready_at=database_now(), outputs=outputs)
             for old in list_superseded(session, deployment):
-                replaced = find_job(session, old.job_id)
+                replaced = find_job(session, old.job_id, for_update=True)
                 if replaced is not None and not JobState(replaced.state).is_finished():
                     cancel(session, replaced)
 
@@ -141,6 +144,7 @@ class Supervisor:
 
     def _ending(self) -> Ending:
         self._insist(lambda: self._carry(is_last=True))
+        self.keeper.finish()
         errors = [event for event in self.seen if event["type"] == "error"]
         codes = [code if code is not None else -9 for code in self.ranks.exit_codes()]
         return classify(codes, errors, self.stop_reason, self._last_line(), KINDS[self.job.kind].is_service)
@@ -156,11 +160,23 @@ class Supervisor:
     def _report(self, ending: Ending) -> None:
         outputs = [event for event in self.seen if event["type"] == "output"]
         succeeded = ending.outcome is Outcome.SUCCEEDED
-        made = store_outputs(self.store, self.job, self.folder, outputs) if succeeded else {}
+        made = self._store(outputs) if succeeded else {}
         with self.database.write() as session:
             job = own(session, self.job.id, self.job.attempt)
             values = {"outputs": register_outputs(session, job, made)} if made else {}
             finish(session, job.id, job.attempt, ending.outcome, ending.message, ending.exit_code, **values)
+
+    def _store(self, outputs: list[dict[str, Any]]) -> dict[str, Made]:
+        """Store what was made, through an outage of the store of up to `STORE_PATIENCE_SECONDS`."""
+        deadline = time.monotonic() + STORE_PATIENCE_SECONDS
+        while True:
+            try:
+                return store_outputs(self.store, self.job, self.folder, outputs)
+            except Exception as error:  # each store has errors of its own
+                log.warning("outputs not stored; trying again", job_id=self.job.id, error=f"{type(error).__name__}: {error}")
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(RETRY_SECONDS)
 
     def _insist(self, action: Callable[[], None]) -> None:
         """Do something now or as soon as the database is back; the lease's deadline ends the wait if it must."""

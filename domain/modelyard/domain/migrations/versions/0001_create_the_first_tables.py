@@ -266,7 +266,6 @@ def upgrade() -> None:
         sa.Column("seq", sa.Integer(), nullable=False),
         sa.Column("worker_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("slots", sa.JSON(), nullable=False),
-        sa.Column("runner_pid", sa.Integer(), nullable=True),
         sa.Column("outcome", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
         sa.Column("exit_code", sa.Integer(), nullable=True),
         sa.Column("message", sa.Text(), nullable=True),
