@@ -8,12 +8,15 @@ from pydantic import ValidationError
 from sqlmodel import select
 
 from modelyard.domain.deployments.repository import add_interaction
+from modelyard.domain.deployments.tables import Deployment
 from modelyard.domain.errors import Conflict, DomainError, InvalidRequest, UnknownReference
 from modelyard.domain.jobs.admission import check_gate, check_traffic
-from modelyard.domain.jobs.lifecycle import JobState
+from modelyard.domain.jobs.lifecycle import JobState, Outcome
+from modelyard.domain.jobs.ownership import finish
 from modelyard.domain.jobs.queues import Shape
 from modelyard.domain.jobs.submission import JobRequest, submit
 from modelyard.domain.jobs.tables import Job, JobEvent
+from modelyard.domain.pipelines.service import advance
 from modelyard.domain.specs import KINDS, find_references, parse_spec
 from modelyard.domain.specs.monitoring import MonitorSpec
 
@@ -118,17 +121,46 @@ class TestTraffic:
             verdict.message
         )
 
-    def test_counts_the_deployments_own(self, factory: Factory) -> None:
+    @pytest.mark.parametrize(("answered", "way_out"), [(0, "deploy it again"), (3, "or submit it with min_interactions: 3")])
+    def test_of_a_deployment_that_is_over(self, answered: int, way_out: str) -> None:
+        spec = MonitorSpec(name="watch", deployment="chat", reference="corpus", min_interactions=4)
+        verdict = check_traffic(spec, answered, "dep_1 (job_1) is cancelled")
+        assert (verdict.state, verdict.reason) == (JobState.FAILED, "dependency_failed")
+        assert "Deployment chat answers no more: dep_1 (job_1) is cancelled" in str(verdict.message)
+        assert way_out in str(verdict.message)
+        assert check_traffic(spec, 4, "dep_1 (job_1) is cancelled").state is JobState.QUEUED
+
+    def test_counts_what_the_deployment_answered(self, factory: Factory) -> None:
         factory.registered()
         busy, idle = factory.deployment("busy"), factory.deployment("idle")
-        for _ in range(2):
-            write(
-                factory.database, add_interaction, deployment_id=busy, answer="", status=200, latency_seconds=0.1, created_at=0.0
-            )
-        states = {
-            name: factory.job("monitor", spec={"deployment": name, "min_interactions": 2}).state for name in (busy, "busy", idle)
-        }
-        assert states == {busy: "queued", "busy": "queued", idle: "held"}
+        for status in (200, 200, 400, 499, 502):
+            self.send(factory, busy, status)
+        wanted = {busy: 2, "busy": 2, idle: 1}
+        states = [
+            factory.job("monitor", spec={"deployment": name, "min_interactions": least}).state for name, least in wanted.items()
+        ]
+        assert states == ["queued", "queued", "held"]
+        more = factory.job("monitor", spec={"deployment": busy, "min_interactions": 3})
+        assert more.message == f"Waits for 3 answered requests of deployment {busy}; 2 so far"
+
+    def test_fails_when_the_deployment_ends(self, factory: Factory) -> None:
+        factory.registered()
+        deployment = factory.deployment()
+        self.send(factory, deployment, 200)
+        monitor = factory.job("monitor", spec={"min_interactions": 2})
+        write(factory.database, advance, monitor.id)
+        assert factory.get(Job, monitor.id).state == "held"
+        server = factory.get(Deployment, deployment).job_id
+        write(factory.database, finish, server, 1, Outcome.BAD_DATA)
+        write(factory.database, advance, monitor.id)
+        failed = factory.get(Job, monitor.id)
+        assert (failed.state, failed.reason) == ("failed", "dependency_failed")
+        assert f"{deployment} ({server}) is failed, after 1 of 2 requests" in failed.message
+
+    @staticmethod
+    def send(factory: Factory, deployment_id: str, status: int) -> None:
+        values = {"answer": "", "status": status, "latency_seconds": 0.1, "created_at": 0.0}
+        write(factory.database, add_interaction, deployment_id=deployment_id, **values)
 
 
 class TestSpecs:

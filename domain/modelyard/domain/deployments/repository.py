@@ -101,9 +101,11 @@ def add_interaction(session: Session, **values: Any) -> Interaction:
     return interaction
 
 
-def count_interactions(session: Session, deployment_id: str) -> int:
-    """Requests a deployment answered."""
+def count_interactions(session: Session, deployment_id: str, status: int | None = None) -> int:
+    """Requests a deployment was sent, however they ended; or only those that ended with one HTTP status."""
     query = select(func.count()).select_from(Interaction).where(Interaction.deployment_id == deployment_id)
+    if status is not None:
+        query = query.where(Interaction.status == status)
     return int(session.exec(query).one())
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from sqlmodel import Session
 
 from modelyard.domain.deployments.repository import count_interactions, find_deployment
+from modelyard.domain.deployments.tables import Deployment
 from modelyard.domain.errors import UnknownReference
 from modelyard.domain.jobs.lifecycle import JobState, Outcome
 from modelyard.domain.jobs.tables import Job
@@ -100,7 +101,12 @@ def check_kind(session: Session, spec: JobSpec, inputs: Mapping[str, Mapping[str
         assert evaluation is not None
         return check_gate(evaluation.id, evaluation.details, inputs["model"]["id"])
     if isinstance(spec, MonitorSpec):
-        return check_traffic(spec, count_interactions(session, inputs["deployment"]["id"]))
+        deployment = session.get(Deployment, inputs["deployment"]["id"])
+        assert deployment is not None
+        server = session.get(Job, deployment.job_id)
+        assert server is not None
+        ended = f"{deployment.id} ({server.id}) is {server.state}" if JobState(server.state).is_finished() else None
+        return check_traffic(spec, count_interactions(session, deployment.id, status=200), ended)
     return ADMITTED
 
 
@@ -115,12 +121,20 @@ def check_gate(evaluation_id: str, details: Mapping[str, Any], model_id: str) ->
     return ADMITTED
 
 
-def check_traffic(spec: MonitorSpec, answered: int) -> Verdict:
-    """A monitor waits for enough requests to say something. Pure."""
+def check_traffic(spec: MonitorSpec, answered: int, ended: str | None = None) -> Verdict:
+    """A monitor waits for enough requests to say something, unless its deployment will answer no more. Pure."""
     if answered >= spec.min_interactions:
         return ADMITTED
-    message = f"Waits for {spec.min_interactions} answered requests of deployment {spec.deployment}; {answered} so far"
-    return Verdict(JobState.HELD, "traffic", message)
+    if ended is None:
+        message = f"Waits for {spec.min_interactions} answered requests of deployment {spec.deployment}; {answered} so far"
+        return Verdict(JobState.HELD, "traffic", message)
+    way_out = "deploy it again, send it requests, then submit the monitor again"
+    if answered:
+        way_out += f", or submit it with min_interactions: {answered}"
+    message = (
+        f"Deployment {spec.deployment} answers no more: {ended}, after {answered} of {spec.min_interactions} requests; {way_out}"
+    )
+    return Verdict(JobState.FAILED, str(Outcome.DEPENDENCY_FAILED), message)
 
 
 def admit(session: Session, job: Job, steps: Mapping[str, Job]) -> tuple[Verdict, dict[str, dict[str, Any]]]:
