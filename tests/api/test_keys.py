@@ -87,6 +87,18 @@ class TestManage:
         assert api.client.delete(f"/v1/keys/{made.json()['id']}").status_code == 204
         check_problem(client.get("/v1/jobs"), 401, "invalid_api_key")
 
+    def test_the_same_request_makes_one_key(self, api: Api, check_problem: Any) -> None:
+        once = {"Idempotency-Key": "first"}
+        made = api.client.post("/v1/keys", json={"name": "nightly"}, headers=once).json()
+        problem = check_problem(
+            api.client.post("/v1/keys", json={"name": "nightly"}, headers=once), 409, "secret_already_shown", "Idempotency-Key"
+        )
+        assert f"DELETE /v1/keys/{made['id']}" in problem["detail"]
+        assert made["key"] not in str(problem)
+        check_problem(api.client.post("/v1/keys", json={"name": "other"}, headers=once), 422, "idempotency_key_reused")
+        names = [key["name"] for key in api.client.get("/v1/keys").json()["data"]]
+        assert sorted(names) == ["nightly", "test"]
+
     def test_no_key_ends_itself(self, api: Api, check_problem: Any) -> None:
         (own,) = api.client.get("/v1/keys").json()["data"]
         check_problem(api.client.delete(f"/v1/keys/{own['id']}"), 409, "own_key")

@@ -5,8 +5,9 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
+from sqlmodel import Session
 
-from modelyard.api.dependencies import Admin, PlatformDep
+from modelyard.api.dependencies import Admin, OnceDep, PlatformDep
 from modelyard.api.errors import ApiError
 from modelyard.api.times import Time
 from modelyard.domain.projects import repository
@@ -49,11 +50,23 @@ class KeyList(BaseModel):
 
 
 @router.post("", status_code=201)
-def create_key(body: KeyCreate, platform: PlatformDep, caller: Admin) -> KeyMade:
-    """Make a key. The secret is in this answer and nowhere else."""
-    with platform.database.write() as session:
+def create_key(body: KeyCreate, platform: PlatformDep, caller: Admin, once: OnceDep) -> KeyMade:
+    """Make a key. The secret is in this answer and nowhere else: a repeated `Idempotency-Key` is answered with 409."""
+    made: list[KeyMade] = []
+
+    def make(session: Session) -> str:
         row, secret = repository.create_key(session, caller.project_id, body.name, tuple(body.scopes))
-        return KeyMade(**KeyPublic.model_validate(row).model_dump(), key=secret)
+        made.append(KeyMade(**KeyPublic.model_validate(row).model_dump(), key=secret))
+        return row.id
+
+    id_, is_new = once.create(caller, make)
+    if not is_new:
+        message = (
+            f"Idempotency-Key {once.key!r} already made {id_}, whose secret was shown once and is not kept. "
+            f"If it did not arrive: DELETE /v1/keys/{id_} and make a key under a new Idempotency-Key"
+        )
+        raise ApiError(409, "secret_already_shown", message, field="Idempotency-Key", value=once.key)
+    return made[-1]
 
 
 @router.get("")
