@@ -12,10 +12,12 @@ POLICY = (
 )
 PAGE = """<!doctype html>
 <html lang="en">
-<head><meta charset="utf-8"><title>Modelyard API</title><link rel="icon" href="data:,"><meta name="viewport" content="width=device-width"></head>
+<head><meta charset="utf-8"><title>Modelyard API</title><link rel="icon" href="data:,">
+<meta name="viewport" content="width=device-width"></head>
 <body>
 <script id="api-reference" data-url="/openapi.json"
- data-configuration='{"telemetry":false,"withDefaultFonts":false,"hideClientButton":true,"showDeveloperTools":"never","agent":{"disabled":true},"mcp":{"disabled":true}}'></script>
+ data-configuration='{"telemetry":false,"withDefaultFonts":false,"hideClientButton":true,
+ "showDeveloperTools":"never","showToolbar":"never","agent":{"disabled":true},"mcp":{"disabled":true}}'></script>
 <script src="/docs/scalar.js"></script>
 </body>
 </html>
