@@ -51,6 +51,7 @@ class TestDoDue:
             else:
                 chore.do()
         assert factory.get(Job, lost.id).state == "queued"
+        assert chores["forget old requests"].every_seconds == 3600
 
 
 class TestMain:

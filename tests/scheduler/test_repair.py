@@ -7,11 +7,13 @@ from modelyard.domain.deployments.repository import add_interaction
 from modelyard.domain.jobs.ownership import renew
 from modelyard.domain.jobs.stopping import cancel
 from modelyard.domain.jobs.tables import Attempt, Job
+from modelyard.domain.projects.repository import remember
+from modelyard.domain.projects.tables import RememberedRequest
 from modelyard.domain.workers.repository import report_worker
 from modelyard.domain.workers.tables import Worker
 from modelyard.kit.settings import Settings
 from modelyard.scheduler.pipelines import advance_held_jobs, settle_pipelines
-from modelyard.scheduler.repair import end_dead_lease, end_dead_leases, forget_silent_workers
+from modelyard.scheduler.repair import end_dead_lease, end_dead_leases, forget_old_requests, forget_silent_workers
 
 
 class TestDeadLease:
@@ -55,6 +57,19 @@ class TestDeadLease:
             end_dead_leases(factory.database, settings)
             factory.update(job, not_before=0.0)
         assert factory.get(Job, job.id).state == "quarantined"
+
+
+class TestForgetRequests:
+    def test_after_a_week(self, factory: Factory) -> None:
+        now = factory.database.now()
+        for key, age_days in (("fresh", 0.0), ("six", 6.9), ("eight", 7.1), ("year", 365.0)):
+            write(factory.database, remember, factory.project_id, key, "print", "job_1")
+            with factory.database.write() as session:
+                row = session.get(RememberedRequest, (factory.project_id, key))
+                assert row is not None
+                row.created_at = now - age_days * 86_400
+        forget_old_requests(factory.database)
+        assert {row.key for row in factory.find(select(RememberedRequest))} == {"fresh", "six"}
 
 
 class TestForget:

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
 from modelyard.api.errors import ApiError
-from modelyard.domain.projects.repository import Caller, find_caller, remember, remembered_resource
+from modelyard.domain.projects.repository import REMEMBERED_DAYS, Caller, find_caller, remember, remembered_resource
 from modelyard.kit.database import Database
 from modelyard.kit.queue import Broker
 from modelyard.kit.settings import Settings
@@ -114,12 +114,13 @@ class Once:
             return known, False
 
 
+ONCE = f"The same key with the same body makes the thing only once; keys are forgotten after {REMEMBERED_DAYS} days"
+
+
 async def _once(
     request: Request,
     platform: PlatformDep,
-    idempotency_key: Annotated[
-        str | None, Header(min_length=1, max_length=200, description="The same key with the same body makes the thing only once")
-    ] = None,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200, description=ONCE)] = None,
 ) -> Once:
     digest = hashlib.sha256(f"{request.method} {request.url.path}\n".encode())
     digest.update(await request.body())

@@ -21,10 +21,11 @@ from modelyard.kit.queue import Broker, make_app
 from modelyard.kit.settings import Settings, get_settings
 from modelyard.scheduler.pipelines import advance_held_jobs, settle_pipelines
 from modelyard.scheduler.relay import Relay
-from modelyard.scheduler.repair import end_dead_leases, forget_silent_workers
+from modelyard.scheduler.repair import end_dead_leases, forget_old_requests, forget_silent_workers
 
 ROLE = "scheduler"
 LEAD_SECONDS = 10.0
+HOUR_SECONDS = 3600.0
 log = get_logger(__name__)
 
 
@@ -48,6 +49,7 @@ def make_chores(settings: Settings, database: Database) -> list[Chore]:
         Chore("ring again", interval, relay.tick),
         Chore("settle pipelines", interval, lambda: settle_pipelines(database)),
         Chore("forget silent workers", 10 * interval, lambda: forget_silent_workers(database)),
+        Chore("forget old requests", HOUR_SECONDS, lambda: forget_old_requests(database)),
     ]
 
 

@@ -1,10 +1,11 @@
-"""Ending what nobody owns any more: dead leases, silent workers."""
+"""Ending what nobody owns any more: dead leases, silent workers, requests long answered."""
 
 from sqlmodel import Session
 
 from modelyard.domain.jobs.lifecycle import Outcome
 from modelyard.domain.jobs.ownership import finish
 from modelyard.domain.jobs.repository import find_with_dead_lease, list_with_dead_lease
+from modelyard.domain.projects.repository import forget_requests
 from modelyard.domain.workers.repository import mark_silent_offline
 from modelyard.kit.database import Database
 from modelyard.kit.logs import get_logger
@@ -39,3 +40,11 @@ def forget_silent_workers(database: Database) -> None:
     """Mark workers offline that sent no heartbeat."""
     with database.write() as session:
         mark_silent_offline(session)
+
+
+def forget_old_requests(database: Database) -> None:
+    """Let go of Idempotency-Keys nobody will use again, so that their table does not grow for ever."""
+    with database.write() as session:
+        forgotten = forget_requests(session)
+    if forgotten:
+        log.info("forgot old requests", requests=forgotten)

@@ -4,15 +4,20 @@ import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
+from sqlalchemy import CursorResult, delete
 from sqlmodel import Session, col, select
 
 from modelyard.domain.errors import IdempotencyMismatch, NotFound
 from modelyard.domain.projects.tables import ApiKey, Project, RememberedRequest
+from modelyard.kit.database import database_now
 from modelyard.kit.identifiers import new_id, new_secret
 
 DEFAULT_PROJECT = "default"
 SCOPES = ("read", "write", "admin")
+REMEMBERED_DAYS = 7
+"""How long an `Idempotency-Key` counts: far longer than any client tries again."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,13 @@ def remember(session: Session, project_id: str, key: str, fingerprint: str, reso
             project_id=project_id, key=key, fingerprint=fingerprint, resource_id=resource_id, created_at=time.time()
         )
     )
+
+
+def forget_requests(session: Session, older_than_days: float = REMEMBERED_DAYS) -> int:
+    """Forget requests that nobody will repeat any more; return how many."""
+    oldest = database_now() - older_than_days * 86_400
+    result = cast(CursorResult[Any], session.execute(delete(RememberedRequest).where(col(RememberedRequest.created_at) < oldest)))
+    return result.rowcount
 
 
 def _hash(secret: str) -> str:
