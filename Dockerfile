@@ -1,6 +1,6 @@
 # Two images from one file: `server` (API, scheduler, Flower; no torch) and `worker` (with everything recipes import).
 #
-#     docker build --target worker --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu128 -t modelyard-worker .
+#     docker build --target worker --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu128 -t modelyard-worker-gpu .
 
 FROM python:3.12-slim-bookworm AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -17,7 +17,8 @@ COPY examples examples
 RUN /opt/modelyard/bin/pip install --constraint constraints.txt .
 
 FROM build AS build-worker
-ARG TORCH_INDEX=
+# A build sees no GPU: without the index of a CUDA build this is the CPU one.
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 COPY installation installation
 RUN /opt/modelyard/bin/python installation/torch_build.py --index "${TORCH_INDEX}" \
     && /opt/modelyard/bin/pip install --constraint constraints.txt '.[recipes,quickstart]' \

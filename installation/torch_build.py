@@ -1,8 +1,9 @@
 """Install the build of torch that fits this machine: without CUDA where there is no NVIDIA GPU, because CUDA is gigabytes.
 
-Run by `make install` with the environment's Python; knows only the standard library. The order of attempts:
-a given index (`--index`), a CPU build in pip's own sources, PyTorch's CPU index where it can be reached, and last
-whatever pip's sources offer.
+Run by `make install` and by the Dockerfile with the environment's Python; knows only the standard library.
+A given index (`--index`) decides alone: one of CUDA builds must give a CUDA build, also where no GPU is to be seen, as
+while an image is built. Without one, the order of attempts: a CPU build in pip's own sources, PyTorch's CPU index where
+it can be reached, and last whatever pip's sources offer.
 """
 
 import argparse
@@ -42,7 +43,7 @@ def install_torch(version: str, index: str, constraints: str) -> bool:
     """Install torch from the first place that has a fitting build."""
     limits = ("--quiet", "--constraint", constraints)
     if index:
-        return install(*limits, f"torch=={version}", "--extra-index-url", index)
+        return install_from(index, version, limits)
     if not wants_cpu_build():
         return install(*limits, f"torch=={version}")
     if install(*limits, f"torch=={version}+cpu", quietly=True):
@@ -51,6 +52,26 @@ def install_torch(version: str, index: str, constraints: str) -> bool:
         return True
     sys.stderr.write(f"no CPU build of torch {version} within reach: taking the one pip's own index offers\n")
     return install(*limits, f"torch=={version}")
+
+
+def install_from(index: str, version: str, limits: tuple[str, ...]) -> bool:
+    """Install the build an index is named after, e.g. `…/whl/cu128` -> `2.13.0+cu128`; else what it or pip's sources have."""
+    build = index.rstrip("/").rpartition("/")[2]
+    if install(*limits, f"torch=={version}+{build}", "--extra-index-url", index, quietly=True):
+        return True
+    sys.stderr.write(f"no torch {version}+{build} within reach: taking another build of {version}\n")
+    if not install(*limits, f"torch=={version}", "--extra-index-url", index):
+        return False
+    if build.startswith("cu") and not has_cuda():
+        sys.stderr.write(f"torch {version} from {index} and pip's sources has no CUDA: set TORCH_INDEX to an index that has\n")
+        return False
+    return True
+
+
+def has_cuda() -> bool:
+    """Whether the torch now installed was built with CUDA; asked of another process, since this one may know an older one."""
+    question = "import sys, torch; sys.exit(torch.version.cuda is None)"
+    return subprocess.run([sys.executable, "-c", question]).returncode == 0  # noqa: PLW1510
 
 
 def main() -> None:

@@ -74,6 +74,23 @@ class TestCompose:
         stages = set(re.findall(r"^FROM .* AS (\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE))
         assert {service["build"]["target"] for service in OURS.values()} <= stages
 
+    def test_services_of_one_image_build_it_alike(self) -> None:
+        builds: dict[str, list[Any]] = {}
+        for service in OURS.values():
+            builds.setdefault(service["image"], []).append(service["build"])
+        assert set(builds) == {"modelyard-server", "modelyard-worker", "modelyard-worker-gpu"}
+        assert all(build == group[0] for group in builds.values() for build in group)
+
+    @pytest.mark.parametrize("name", [name for name in OURS if OURS[name]["command"][0] == "worker"])
+    def test_torch_fits_the_machine(self, name: str) -> None:
+        wants_gpu = "--gpus" in OURS[name]["command"]
+        index = OURS[name]["build"]["args"]["TORCH_INDEX"]
+        assert re.fullmatch(
+            r"\$\{TORCH_INDEX:-https://\S+/cu\d+\}" if wants_gpu else r"\$\{TORCH_CPU_INDEX:-https://\S+/cpu\}", index
+        )
+        assert ("deploy" in OURS[name]) == wants_gpu
+        assert (OURS[name].get("profiles") == ["gpu"]) == wants_gpu
+
 
 def setting_names() -> set[str]:
     return {f"MODELYARD_{name.upper()}" for name in Settings.model_fields}
@@ -94,6 +111,11 @@ class TestEnvironmentExample:
     def test_names_every_variable_compose_wants(self) -> None:
         wanted = set(re.findall(r"\$\{(\w+):\?", (ROOT / "compose.yaml").read_text()))
         assert wanted <= set(re.findall(r"^#(\w+)=", self.TEXT, re.MULTILINE))
+
+    def test_shows_composes_defaults(self) -> None:
+        given = dict(re.findall(r"\$\{(TORCH_\w+):-([^}]*)\}", (ROOT / "compose.yaml").read_text()))
+        assert given == dict(re.findall(r"^#(TORCH_\w+)=(.*)$", self.TEXT, re.MULTILINE))
+        assert given.keys() == {"TORCH_INDEX", "TORCH_CPU_INDEX"}
 
 
 class TestQuickstart:
