@@ -1,12 +1,11 @@
 """Who gets which job: never two the same, and always the best one that waits."""
 
-import subprocess
-import sys
 import threading
 
 import pytest
 from factories import LEASE_SECONDS, Factory, write
 from sqlmodel import select
+from waiting_processes import run_at_once
 
 from modelyard.domain.jobs.lifecycle import JobState
 from modelyard.domain.jobs.ownership import change, claim
@@ -26,7 +25,7 @@ print("ready", flush=True)
 input()
 while True:
     with database.write() as session:
-        job = claim(session, "prepare.1cpu", sys.argv[2], ["cpu-0"], 30.0)
+        job = claim(session, sys.argv[2], sys.argv[3], ["cpu-0"], 30.0)
     if job is None:
         break
     print(job.id, flush=True)
@@ -81,19 +80,8 @@ class TestClaim:
 
     def test_processes_never_get_the_same_job(self, factory: Factory, database_url: str) -> None:
         jobs = [factory.job() for _ in range(JOBS)]
-        command = [sys.executable, "-c", CLAIMER.replace("prepare.1cpu", jobs[0].queue), database_url]
-        processes = [
-            subprocess.Popen([*command, f"worker-{n}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            for n in range(CLAIMERS)
-        ]
-        for process in processes:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-        for process in processes:
-            assert process.stdin is not None
-            process.stdin.write("\n")
-            process.stdin.flush()
-        got = [line for process in processes for line in process.communicate(timeout=60)[0].split()]
+        ended = run_at_once(CLAIMER, [[database_url, jobs[0].queue, f"worker-{n}"] for n in range(CLAIMERS)])
+        got = [line for each in ended for line in each.said.split()]
         assert sorted(got) == sorted(job.id for job in jobs)
 
 

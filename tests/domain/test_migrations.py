@@ -1,7 +1,5 @@
 """The migrations make exactly the tables the code believes in."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +8,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from servers import Postgres
 from sqlalchemy import inspect
+from waiting_processes import run_at_once
 
 from modelyard.domain.migrations import is_current, make_config, migrate
 from modelyard.domain.tables import METADATA
@@ -51,23 +50,6 @@ class TestMigrate:
             assert compare_metadata(context, METADATA) == []
 
     def test_two_at_once(self, empty_url: str) -> None:
-        processes = [
-            subprocess.Popen(
-                [sys.executable, "-c", MIGRATE, empty_url],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            for _ in range(2)
-        ]
-        for process in processes:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-        for process in processes:
-            assert process.stdin is not None
-            process.stdin.write("\n")
-            process.stdin.flush()
-        results = [(process.communicate(timeout=60)[1], process.returncode) for process in processes]
-        assert [code for _, code in results] == [0, 0], results
+        ended = run_at_once(MIGRATE, [[empty_url]] * 2)
+        assert [each.code for each in ended] == [0, 0], ended
         assert is_current(Database(empty_url))

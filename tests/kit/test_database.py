@@ -1,14 +1,13 @@
 """One database class, two databases: no update is lost, readers do not wait, JSON and text arrive as they can."""
 
 import math
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import Column, Double, MetaData, Table, Text, func, insert, select, update
 from sqlalchemy.types import JSON
+from waiting_processes import run_at_once
 
 from modelyard.kit.database import Database, read_clock, write_json
 
@@ -44,18 +43,8 @@ def ready(database: Database) -> Iterator[Database]:
 
 class TestWrite:
     def test_no_update_is_lost(self, ready: Database, database_url: str) -> None:
-        command = [sys.executable, "-c", INCREMENT, database_url, str(UPDATES)]
-        processes = [
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(PROCESSES)
-        ]
-        for process in processes:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-        for process in processes:
-            assert process.stdin is not None
-            process.stdin.write("\n")
-            process.stdin.flush()
-        assert [process.wait(timeout=60) for process in processes] == [0] * PROCESSES
+        ended = run_at_once(INCREMENT, [[database_url, str(UPDATES)]] * PROCESSES)
+        assert [each.code for each in ended] == [0] * PROCESSES, ended
         with ready.read() as session:
             assert session.execute(select(COUNTER.c.value)).scalar_one() == PROCESSES * UPDATES
 
