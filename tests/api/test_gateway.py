@@ -200,7 +200,7 @@ class TestManyAtOnce:
         chats = 120
         with over_the_network(api) as url, openai.OpenAI(api_key=api.key(), base_url=f"{url}/v1", max_retries=0) as client:
             streams = [
-                client.chat.completions.create(model="chat", messages=MESSAGES, stream=True, timeout=30) for _ in range(chats)
+                client.chat.completions.create(model="chat", messages=MESSAGES, stream=True, timeout=15) for _ in range(chats)
             ]
             firsts = [next(iter(stream)).choices[0].delta.content for stream in streams]
             server.waits_for.set()
