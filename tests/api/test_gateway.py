@@ -247,8 +247,8 @@ class TestRoutes:
             api.client.post("/v1/deployments", json={"name": "chat", "model": "base"}), 422, "unknown_reference", "spec.model"
         )
         api.factory.registered("model", "base")
-        job = api.client.post("/v1/deployments", json={"name": "chat", "model": "base", "resources": {"slots": 2}})
-        assert (job.status_code, job.json()["kind"], job.json()["queue"]) == (202, "deploy", "deploy.2slot")
+        job = api.client.post("/v1/deployments", json={"name": "chat", "model": "base", "resources": {"accelerator": "gpu"}})
+        assert (job.status_code, job.json()["kind"], job.json()["queue"]) == (202, "deploy", "deploy.1gpu")
         check_problem(api.client.get("/v1/deployments/chat"), 404, "not_found")
         ready = api.factory.deployment()
         shown = api.client.get("/v1/deployments/chat").json()
