@@ -111,6 +111,8 @@ class Broker:
     def count_tickets(self, queues: Iterable[str]) -> dict[str, int]:
         """Messages waiting per queue. Raises one of `BrokerErrors`."""
         names = list(queues)
+        if not names:
+            self._redis.ping()  # no queue is no reason to call a broker well that is not there
         with self._redis.pipeline(transaction=False) as pipeline:
             for name in names:
                 pipeline.llen(name)

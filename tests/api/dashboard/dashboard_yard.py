@@ -69,9 +69,9 @@ class Yard:
         self._server.should_exit = True
         self._thread.join(timeout=30)
 
-    def submit(self, spec: dict[str, Any], name: str | None = None, slots: int = 1) -> Job:
+    def submit(self, spec: dict[str, Any], name: str | None = None, accelerator: str = "any") -> Job:
         """Submit a job that goes before all earlier ones, so that no test waits for another one's jobs."""
-        request = JobRequest(parse_spec(spec), name, next(self._priorities), Shape(slots))
+        request = JobRequest(parse_spec(spec), name, next(self._priorities), Shape(1, accelerator))
         with self.platform.database.write() as session:
             return submit(session, self.project_id, request)
 

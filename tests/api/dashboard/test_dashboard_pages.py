@@ -15,7 +15,7 @@ LogIn = Callable[[str], httpx2.Client]
 
 class TestShowJob:
     def test_a_waiting_job_says_why_and_what_to_do(self, yard: Yard, log_in: LogIn) -> None:
-        job = yard.submit({**prepare("waits")}, slots=7)
+        job = yard.submit(prepare("waits"), accelerator="gpu")
         text = log_in("read").get(f"/jobs/{job.id}").text
         assert "No online worker serves the queue" in text
         assert "modelyard worker --stages prepare" in text

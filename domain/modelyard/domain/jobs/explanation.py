@@ -19,7 +19,7 @@ FIXES: dict[str, str] = {
     Outcome.HANG: "Look at the log lines below for the rank that stopped answering, then submit the job again.",
     Outcome.NCCL: "Look at the log lines below and at the network between the GPUs, then submit the job again.",
     Outcome.TIMEOUT: "Allow more time (`ready_within_seconds`), or mend what takes so long; then submit the job again.",
-    Outcome.DEPENDENCY_FAILED: "Mend the step named in the message and submit the pipeline again.",
+    Outcome.DEPENDENCY_FAILED: "Mend what the message names, then submit again.",
     Outcome.CANCELLED: "Submit the job again if it was cancelled by mistake.",
     "dependency": "Wait for the steps named in the message.",
     "traffic": "Send requests to the deployment: POST /v1/chat/completions.",

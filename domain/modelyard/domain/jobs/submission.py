@@ -60,7 +60,8 @@ def submit(session: Session, project_id: str, request: JobRequest, place: Place 
     inputs: dict[str, Any] = {} if waits else resolve_inputs(session, project_id, request.spec, {})
     verdict = Verdict(JobState.HELD, "dependency", None) if waits else check_kind(session, request.spec, inputs)
     if verdict.state is JobState.FAILED:
-        raise Conflict(verdict.message or "The job could never run", field="spec.gate")
+        field_ = "spec.gate" if kind == "deploy" else "spec.deployment"
+        raise Conflict(verdict.message or "The job could never run", field=field_)
     job = _make_job(session, project_id, request, kind, place)
     job.inputs, job.state, job.reason = inputs, str(verdict.state), verdict.reason
     job.message = f"Waits for {', '.join(place.depends_on)}" if waits and place else verdict.message
