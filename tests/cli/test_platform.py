@@ -140,6 +140,7 @@ class TestUp:
         assert "no/such/*.yml" in failed.stderr
         assert "Traceback" not in failed.stderr
 
+    @pytest.mark.slow
     def test_a_pipeline_passes_outputs_on(self, modelyard: Run, folder: Path) -> None:
         start(modelyard, "--workers", "data")
         again = {"kind": "prepare", "name": "again", "schema": "chat", "sources": [{"dataset": "${first}"}]}
@@ -178,6 +179,7 @@ class TestForeground:
 
 
 class TestCrash:
+    @pytest.mark.slow
     def test_after_kill_9_nothing_stays_and_all_goes_on(self, modelyard: Run, folder: Path) -> None:
         first = start(modelyard, "--workers", "none")
         with Client(first["api_url"], first["api_key"]) as client:

@@ -87,6 +87,7 @@ class TestResume:
             second.metadata("model")["validation_perplexity_first"] == unbroken.metadata("model")["validation_perplexity_first"]
         )
 
+    @pytest.mark.slow
     def test_a_run_whose_steps_are_all_done_only_hands_over(
         self, unbroken: Any, poems: Path, tmp_path: Path, ranks_in: Callable[[Path], Any]
     ) -> None:

@@ -78,6 +78,7 @@ class TestFinetune:
 
 
 class TestResume:
+    @pytest.mark.slow
     def test_a_resumed_run_repeats_the_unbroken_one(
         self, unbroken: Any, tiny_model: Path, chat_dataset: Path, tmp_path: Path, ranks_in: Callable[[Path], Any]
     ) -> None:
