@@ -1,17 +1,15 @@
 """Every query about jobs that is not about owning one."""
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import func
-from sqlmodel import Session, SQLModel, col, select
+from sqlmodel import Session, col, select
 
 from modelyard.domain.errors import NotFound
 from modelyard.domain.jobs.lifecycle import ACTIVE, JobState
 from modelyard.domain.jobs.tables import Attempt, Checkpoint, Job, JobEvent, LogChunk, MetricPoint
 from modelyard.kit.database import database_now
-
-Row = TypeVar("Row", bound=SQLModel)
 
 
 def get_job_or_raise(session: Session, project_id: str, job_id: str, for_update: bool = False) -> Job:

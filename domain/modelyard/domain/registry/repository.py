@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import false, func
-from sqlmodel import Session, col, select
+from sqlmodel import Session, select
 
 from modelyard.domain.errors import NotFound
 from modelyard.domain.projects.tables import Project
@@ -100,9 +100,3 @@ def register(session: Session, project_id: str, made: Made, job_id: str | None =
     session.add(row)
     session.flush()
     return row
-
-
-def find_by_job(session: Session, type_: str, job_id: str) -> Sequence[Registered]:
-    """What a job made of a type."""
-    table: Any = TABLES[type_]
-    return session.exec(select(table).where(table.job_id == job_id).order_by(col(table.id))).all()
