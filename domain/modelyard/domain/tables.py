@@ -3,11 +3,13 @@
 from sqlmodel import SQLModel
 
 from modelyard.domain.deployments.tables import Deployment, Interaction
-from modelyard.domain.jobs.tables import Attempt, Checkpoint, Job, JobEvent, LogChunk, MetricPoint
+from modelyard.domain.jobs.tables import Attempt, Checkpoint, Job, JobEvent, JobTally, LogChunk, MetricPoint, Seat
 from modelyard.domain.pipelines.tables import Pipeline
 from modelyard.domain.projects.tables import ApiKey, Project, RememberedRequest
 from modelyard.domain.registry.tables import Dataset, Evaluation, Model, MonitorReport, Prompt
-from modelyard.domain.workers.tables import Leadership, Worker
+from modelyard.domain.schedules.tables import Schedule, ScheduleSlot
+from modelyard.domain.usage.tables import UsageEntry
+from modelyard.domain.workers.tables import Host, Leadership, Reservation, Strike, Worker
 
 METADATA = SQLModel.metadata
 
@@ -19,9 +21,11 @@ __all__ = [
     "Dataset",
     "Deployment",
     "Evaluation",
+    "Host",
     "Interaction",
     "Job",
     "JobEvent",
+    "JobTally",
     "Leadership",
     "LogChunk",
     "MetricPoint",
@@ -31,5 +35,11 @@ __all__ = [
     "Project",
     "Prompt",
     "RememberedRequest",
+    "Reservation",
+    "Schedule",
+    "ScheduleSlot",
+    "Seat",
+    "Strike",
+    "UsageEntry",
     "Worker",
 ]

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from modelyard.api.times import Time
 from modelyard.domain.jobs.queues import Shape
@@ -48,11 +48,29 @@ class JobCreate(BaseModel):
     resources: Resources = Resources()
     max_attempts: int = Field(default=1, ge=1, le=20)
     """How often a failure of the job's own is tried; lost machines do not count."""
+    preemptible: bool = False
+    """A job of higher priority may take its slots: it saves, waits and goes on later."""
+    time_limit_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """How long it may run, all attempts together; then it saves and ends as `timeout`."""
+    start_at: AwareDatetime | None = None
+    """Not started before; give the offset from UTC, e.g. `2030-01-31T06:00:00+01:00`."""
+    needs_approval: bool = False
+    """Held until somebody approves it: `POST /v1/jobs/{id}/approve`."""
 
     def to_request(self) -> JobRequest:
         """The same in the domain's words."""
         shape = Shape(self.resources.slots, self.resources.accelerator, self.resources.nodes)
-        return JobRequest(self.spec, self.name, self.priority, shape, self.max_attempts)
+        return JobRequest(
+            spec=self.spec,
+            name=self.name,
+            priority=self.priority,
+            shape=shape,
+            max_attempts=self.max_attempts,
+            preemptible=self.preemptible,
+            time_limit_seconds=self.time_limit_seconds,
+            start_at=self.start_at.timestamp() if self.start_at else None,
+            needs_approval=self.needs_approval,
+        )
 
 
 class JobError(BaseModel):
@@ -88,7 +106,16 @@ class JobPublic(BaseModel):
     pipeline_id: str | None
     step: str | None
     depends_on: list[str]
+    slots: int
+    nodes: int
+    preemptible: bool
+    time_limit_seconds: float | None
+    needs_approval: bool
+    approved_at: Time | None
+    approved_by: str | None
+    retry_of: str | None
     worker_id: str | None
+    start_at: Time | None
     submitted_at: Time
     started_at: Time | None
     ready_at: Time | None

@@ -29,6 +29,12 @@ class JobRequest:
     priority: int = 50
     shape: Shape = field(default_factory=Shape)
     max_attempts: int = 1
+    preemptible: bool = False
+    time_limit_seconds: float | None = None
+    start_at: float | None = None
+    """Seconds since the epoch."""
+    needs_approval: bool = False
+    retry_of: str | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,11 @@ def _make_job(session: Session, project_id: str, request: JobRequest, kind: str,
         order_key=now - request.priority * PRIORITY_SECONDS,
         state=str(JobState.HELD),
         max_attempts=request.max_attempts,
+        preemptible=request.preemptible,
+        time_limit_seconds=request.time_limit_seconds,
+        start_at=request.start_at,
+        needs_approval=request.needs_approval,
+        retry_of=request.retry_of,
         submitted_at=now,
         pipeline_id=place.pipeline_id if place else None,
         step=place.step if place else None,

@@ -21,6 +21,9 @@ class Job(SQLModel, table=True):
         Index("ix_job_project_kind", "project_id", "kind", "id"),
         Index("ix_job_project_state", "project_id", "state", "id"),
         Index("ix_job_lease", "state", "lease_expires_at"),
+        Index("ix_job_waiting", "project_id", "state", "queue", "order_key"),
+        Index("ix_job_fingerprint", "project_id", "fingerprint"),
+        Index("ix_job_not_before", "state", "not_before"),
     )
 
     id: str = Field(primary_key=True)
@@ -44,10 +47,26 @@ class Job(SQLModel, table=True):
     message: str | None = text_field(default=None)  # type: ignore[arg-type]
     attempt: int = 0
     """Number of the newest attempt, and the fencing token of every write about it."""
+    preemptible: bool = False
+    """Whether a job of higher priority may take its slots; it saves first and goes on later."""
+    time_limit_seconds: float | None = Field(default=None, sa_type=Double)
+    """How long it may run, all attempts together; then it saves and leaves."""
+    start_at: float | None = time_field()
+    """Held until then."""
+    avoid_hosts: list[str] = json_field(list)
+    """Hosts where it hung or was lost; another one is taken while there is one."""
+    needs_approval: bool = False
+    approved_at: float | None = time_field()
+    approved_by: str | None = None
+    """Id of the key that approved it."""
+    retry_of: str | None = Field(default=None, index=True)
+    """The finished job this one tries again; its checkpoints are this one's too."""
+    fingerprint: str | None = None
+    """SHA-256 of what determines the outputs: kind, spec and the content of the inputs."""
     max_attempts: int = 1
     """How often the job's own failures are tried; failures of the infrastructure do not count."""
     stop_requested: str | None = None
-    """Why the running attempt should save and leave: `cancelled`, `paused`, `drained`, …"""
+    """Why the running attempt should save and leave: `cancelled`, `paused`, `preempted`, `timeout`, …"""
     not_before: float = Field(default=0.0, sa_type=Double)
     """Not claimed earlier than this, e.g. while a retry backs off."""
 
@@ -83,15 +102,62 @@ class Attempt(SQLModel, table=True):
     seq: int
     worker_id: str
     slots: list[str] = json_field(list)
+    host: str = ""
+    accelerator: str = "cpu"
+    """What its slots are: `gpu` or `cpu`."""
+    rendezvous: str | None = None
+    """`host:port` where the ranks of a gang meet, once rank 0 listens there."""
     outcome: str | None = None
+    failing_rank: int | None = None
+    """The first rank that failed."""
     exit_code: int | None = None
     message: str | None = text_field(default=None)  # type: ignore[arg-type]
     resumed_from_step: int | None = None
     events_offset: int = Field(default=0, sa_type=BigInteger)
     """Bytes of `events.jsonl` already in the database."""
+    first_step_at: float | None = time_field()
+    """When it first reported progress: what came before was starting."""
+    saved_at: float | None = time_field()
+    """When the newest checkpoint that was stored had been written: work after it is redone if the attempt is lost."""
     started_at: float = time_field(nullable=False)
     heartbeat_at: float | None = time_field()
     finished_at: float | None = time_field()
+
+
+class Seat(SQLModel, table=True):
+    """One worker's part in an attempt of a gang: `nodes` seats of one attempt start and end together."""
+
+    __tablename__ = "seat"
+    __table_args__ = (Index("ix_seat_worker", "worker_id", "state"),)
+
+    job_id: str = Field(foreign_key=JOB_ID, primary_key=True)
+    attempt: int = Field(primary_key=True)
+    node_rank: int = Field(primary_key=True)
+    worker_id: str
+    slots: list[str] = json_field(list)
+    state: str = "reserved"
+    """`reserved` until its worker took the slots, `running` while its processes live, then `left`."""
+    exit_code: int | None = None
+    message: str | None = text_field(default=None)  # type: ignore[arg-type]
+    made_at: float = time_field(nullable=False)
+    lease_expires_at: float | None = time_field()
+
+
+class JobTally(SQLModel, table=True):
+    """Changes to the number of jobs in a state, written with each move; the scheduler adds old ones up.
+
+    Appending never waits for another transaction, as updating one counter would.
+    """
+
+    __tablename__ = "job_tally"
+
+    id: int | None = serial_field()
+    project_id: str = Field(foreign_key=PROJECT_ID)
+    queue: str
+    state: str
+    jobs: int
+    slots: int
+    """Slots these jobs hold or ask for, on all their nodes."""
 
 
 class JobEvent(SQLModel, table=True):

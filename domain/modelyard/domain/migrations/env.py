@@ -1,7 +1,7 @@
 """What Alembic runs: connect as the platform connects, and migrate under a lock."""
 
 from alembic import context
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from modelyard.domain.tables import METADATA
 from modelyard.kit.database import Database
@@ -14,6 +14,9 @@ MIGRATION_LOCK = 7_305_113
 def run() -> None:
     """Apply the revisions asked for."""
     database = Database(context.config.attributes.get("url") or get_settings().database)
+    if database.engine.dialect.name == "sqlite":
+        # Changing a column there means making the table anew: rows that refer to the old one must not notice.
+        event.listen(database.engine, "connect", lambda connection, _: connection.execute("PRAGMA foreign_keys=OFF"))
     with database.engine.begin() as connection:  # on SQLite this is BEGIN IMMEDIATE, a lock by itself
         if connection.dialect.name == "postgresql":
             connection.execute(text(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"))

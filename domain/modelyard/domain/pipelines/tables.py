@@ -18,5 +18,7 @@ class Pipeline(SQLModel, table=True):
     name: str
     state: str
     """`running`, `succeeded`, `failed` or `cancelled`."""
+    reuse: bool = False
+    """Whether steps whose spec and inputs did not change take over the outputs of an earlier job."""
     created_at: float = time_field(nullable=False)
     finished_at: float | None = time_field()

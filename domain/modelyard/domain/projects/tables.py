@@ -1,5 +1,6 @@
 """Tables of projects, API keys and remembered requests."""
 
+from sqlalchemy import Double
 from sqlmodel import Field, SQLModel
 
 from modelyard.domain.columns import json_field, time_field
@@ -15,6 +16,17 @@ class Project(SQLModel, table=True):
 
     id: str = Field(primary_key=True)
     name: str = Field(unique=True)
+    share: float = Field(default=1.0, sa_type=Double)
+    """Weight in fair share: twice the share, twice the slots while projects compete."""
+    max_gpus: int | None = None
+    """Quota: slots in use at once. A slot is a GPU, or a CPU share where a job runs on those."""
+    max_queued_jobs: int | None = None
+    """Quota: jobs that may wait; more are refused."""
+    max_gpu_hours_per_month: float | None = Field(default=None, sa_type=Double)
+    """Quota: slots × hours in a calendar month, UTC."""
+    recent_gpu_seconds: float = Field(default=0.0, sa_type=Double)
+    """Slot-seconds used, halved every half-life; as of `recent_at`."""
+    recent_at: float = Field(default=0.0, sa_type=Double)
     created_at: float = time_field(nullable=False)
 
 

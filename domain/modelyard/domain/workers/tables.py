@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from sqlalchemy import Index
 from sqlmodel import Field, SQLModel
 
-from modelyard.domain.columns import json_field, time_field
+from modelyard.domain.columns import json_field, serial_field, text_field, time_field
 
 
 class Worker(SQLModel, table=True):
@@ -22,8 +23,48 @@ class Worker(SQLModel, table=True):
     queues: list[str] = json_field(list)
     state: str
     """`online`, `draining` or `offline`."""
+    drain_requested: bool = False
+    """Somebody asked it to take no more jobs and hand over those it runs; set and cleared from outside."""
     started_at: float = time_field(nullable=False)
     heartbeat_at: float = time_field(nullable=False)
+
+
+class Host(SQLModel, table=True):
+    """A machine, and whether jobs keep away from it."""
+
+    __tablename__ = "host"
+
+    name: str = Field(primary_key=True)
+    excluded_until: float | None = time_field()
+    """No job starts there before this."""
+    excluded_because: str | None = text_field(default=None)  # type: ignore[arg-type]
+
+
+class Strike(SQLModel, table=True):
+    """An attempt that ended as if its machine were to blame."""
+
+    __tablename__ = "strike"
+    __table_args__ = (Index("ix_strike_host", "host", "at"),)
+
+    id: int | None = serial_field()
+    host: str
+    job_id: str
+    attempt: int
+    outcome: str
+    at: float = time_field(nullable=False)
+
+
+class Reservation(SQLModel, table=True):
+    """Slots of a worker kept free for one job that waited too long, or that preempted another."""
+
+    __tablename__ = "reservation"
+
+    worker_id: str = Field(primary_key=True)
+    job_id: str = Field(primary_key=True, foreign_key="job.id")
+    slots: int
+    accelerator: str
+    expires_at: float = time_field(nullable=False)
+    """Made again while it is needed, so a scheduler that is gone keeps nothing reserved."""
 
 
 class Leadership(SQLModel, table=True):

@@ -1,0 +1,1 @@
+"""Schedules: jobs and pipelines that are submitted again and again."""

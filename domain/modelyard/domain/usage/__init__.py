@@ -1,0 +1,1 @@
+"""The ledger of slot-hours: what each attempt used, and what came of it."""

@@ -1,0 +1,36 @@
+"""Table of the ledger."""
+
+from sqlalchemy import Double, Index
+from sqlmodel import Field, SQLModel
+
+from modelyard.domain.columns import time_field
+from modelyard.domain.jobs.tables import JOB_ID
+from modelyard.domain.projects.tables import PROJECT_ID
+
+
+class UsageEntry(SQLModel, table=True):
+    """What one finished attempt used, in slot-seconds (slots × seconds); a slot is a GPU, or a CPU share."""
+
+    __tablename__ = "usage_entry"
+    __table_args__ = (Index("ix_usage_project", "project_id", "finished_at"), Index("ix_usage_job", "job_id", "attempt"))
+
+    attempt_id: str = Field(primary_key=True, foreign_key="attempt.id")
+    project_id: str = Field(foreign_key=PROJECT_ID)
+    job_id: str = Field(foreign_key=JOB_ID)
+    attempt: int
+    accelerator: str
+    slots: int
+    started_at: float = time_field(nullable=False)
+    finished_at: float = time_field(nullable=False)
+    waiting_seconds: float = Field(default=0.0, sa_type=Double)
+    """Seconds in the queue before it started; no slot was held, so these count in no sum of slot-seconds."""
+    starting: float = Field(default=0.0, sa_type=Double)
+    """From the claim to the first step: loading, compiling, meeting."""
+    useful: float = Field(default=0.0, sa_type=Double)
+    """Work that was kept."""
+    redone: float = Field(default=0.0, sa_type=Double)
+    """Work after the last checkpoint, done again by a later attempt."""
+    idle: float = Field(default=0.0, sa_type=Double)
+    """Slots held and nothing done: saving to leave, storing results, hanging."""
+    failed: float = Field(default=0.0, sa_type=Double)
+    """Work of an attempt after which the job failed or was cancelled with nothing kept."""
