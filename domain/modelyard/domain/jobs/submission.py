@@ -1,23 +1,32 @@
-"""Making jobs: one function for jobs submitted alone and for the steps of a pipeline."""
+"""Making jobs: one way for jobs submitted alone, five hundred at a time, and as steps of a pipeline.
 
+Jobs are judged one by one and written together, as plain rows: what many submit at once costs little more than one.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sqlalchemy import insert
 from sqlmodel import Session
 
-from modelyard.domain.errors import Conflict, InvalidRequest
-from modelyard.domain.jobs.admission import Verdict, check_kind, resolve_inputs
+from modelyard.domain.errors import Conflict, DomainError, InvalidRequest
+from modelyard.domain.jobs.admission import Verdict, check_kind, pin
 from modelyard.domain.jobs.lifecycle import JobState
-from modelyard.domain.jobs.ownership import add_event
 from modelyard.domain.jobs.queues import Shape, effective_accelerator, queue_name
-from modelyard.domain.jobs.tables import Job
-from modelyard.domain.specs import KINDS
-from modelyard.domain.specs.base import JobSpec
+from modelyard.domain.jobs.tables import Job, JobEvent
+from modelyard.domain.specs import KINDS, find_references
+from modelyard.domain.specs.base import FoundReference, JobSpec
 from modelyard.kit.database import read_clock
 from modelyard.kit.identifiers import new_id
 
 PRIORITY_SECONDS = 60.0
 """One point of priority counts like so much longer waiting."""
+Row = dict[str, Any]
+"""A job as the values of its columns."""
+_DEFAULTS: Row = {
+    name: field.get_default(call_default_factory=True) for name, field in Job.model_fields.items() if not field.is_required()
+}
 
 
 @dataclass(frozen=True)
@@ -46,63 +55,130 @@ class Place:
     depends_on: list[str]
 
 
+@dataclass(frozen=True)
+class Submission:
+    """A request and whose it is."""
+
+    project_id: str
+    request: JobRequest
+    place: Place | None = None
+
+
 def submit(session: Session, project_id: str, request: JobRequest, place: Place | None = None) -> Job:
     """Create a job, `queued` if it may run now, else `held`, which says what for.
 
     Raises `UnknownReference`, `InvalidRequest`, and `Conflict` where it could never run.
     """
-    kind = getattr(request.spec, "kind")  # noqa: B009 - every member of the union has one, the base class does not
-    if request.shape.nodes > 1:
-        raise InvalidRequest(
-            "resources.nodes: this version runs a job on one machine; ask for more slots instead",
-            field="resources.nodes",
-            value=request.shape.nodes,
-        )
-    if request.shape.slots > 1 and not KINDS[kind].is_distributed:
-        raise InvalidRequest(
-            f"resources.slots: a {kind} job is one process and takes one slot", field="resources.slots", value=request.shape.slots
-        )
-    waits = place is not None and bool(place.depends_on)
-    inputs: dict[str, Any] = {} if waits else resolve_inputs(session, project_id, request.spec, {})
-    verdict = Verdict(JobState.HELD, "dependency", None) if waits else check_kind(session, request.spec, inputs)
-    if verdict.state is JobState.FAILED:
-        field_ = "spec.gate" if kind == "deploy" else "spec.deployment"
-        raise Conflict(verdict.message or "The job could never run", field=field_)
-    job = _make_job(session, project_id, request, kind, place)
-    job.inputs, job.state, job.reason = inputs, str(verdict.state), verdict.reason
-    job.message = f"Waits for {', '.join(place.depends_on)}" if waits and place else verdict.message
-    session.add(job)
-    session.flush()
-    add_event(session, job.id, 0, "state", {"state": job.state, "reason": job.reason})
+    (made,) = submit_many(session, [Submission(project_id, request, place)])
+    if isinstance(made, DomainError):
+        raise made
+    job = session.get(Job, made["id"])
+    assert job is not None
     return job
 
 
-def _make_job(session: Session, project_id: str, request: JobRequest, kind: str, place: Place | None) -> Job:
-    now = read_clock(session)
+def submit_many(session: Session, submissions: Sequence[Submission]) -> list[Row | DomainError]:
+    """Create jobs in one transaction; for each its row, or why it was refused. Who wants all or nothing rolls back."""
+    now, pins = read_clock(session), Pins(session)
+    made = [_judge(session, pins, submission, now) for submission in submissions]
+    rows = [each for each in made if not isinstance(each, DomainError)]
+    if rows:
+        session.execute(insert(Job), rows)
+        session.execute(insert(JobEvent), [_first_event(row) for row in rows])
+    return made
+
+
+class Pins:
+    """References as they stand in one transaction: what many jobs name is looked up once."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._known: dict[tuple[str, FoundReference], dict[str, Any]] = {}
+
+    def resolve(self, project_id: str, spec: JobSpec) -> dict[str, dict[str, Any]]:
+        """Pin every reference of a spec outside a pipeline. Raises `UnknownReference`."""
+        return {found.path: self._pin(project_id, found) for found in find_references(spec)}
+
+    def _pin(self, project_id: str, found: FoundReference) -> dict[str, Any]:
+        if (project_id, found) not in self._known:
+            self._known[project_id, found] = pin(self._session, project_id, found, {})
+        return self._known[project_id, found]
+
+
+def _judge(session: Session, pins: Pins, submission: Submission, now: float) -> Row | DomainError:
+    request, place = submission.request, submission.place
+    try:
+        check_shape(request)
+        if place is not None and place.depends_on:
+            verdict, inputs = Verdict(JobState.HELD, "dependency", f"Waits for {', '.join(place.depends_on)}"), {}
+        else:
+            inputs = pins.resolve(submission.project_id, request.spec)
+            verdict = check_kind(session, request.spec, inputs)
+        if verdict.state is JobState.FAILED:
+            field_ = "spec.gate" if kind_of(request) == "deploy" else "spec.deployment"
+            raise Conflict(verdict.message or "The job could never run", field=field_)
+    except DomainError as error:
+        return error
+    return make_row(submission, verdict, inputs, now)
+
+
+def kind_of(request: JobRequest) -> str:
+    """The kind of a request's spec."""
+    return str(getattr(request.spec, "kind"))  # noqa: B009 - every member of the union has one, the base class does not
+
+
+def check_shape(request: JobRequest) -> None:
+    """Refuse shapes no worker could give. Pure. Raises `InvalidRequest`."""
+    kind, shape = kind_of(request), request.shape
+    if shape.nodes > 1:
+        raise InvalidRequest(
+            "resources.nodes: this version runs a job on one machine; ask for more slots instead",
+            field="resources.nodes",
+            value=shape.nodes,
+        )
+    if shape.slots > 1 and not KINDS[kind].is_distributed:
+        raise InvalidRequest(
+            f"resources.slots: a {kind} job is one process and takes one slot", field="resources.slots", value=shape.slots
+        )
+
+
+def make_row(submission: Submission, verdict: Verdict, inputs: dict[str, dict[str, Any]], now: float) -> Row:
+    """The row of a new job. Pure but for its id."""
+    request, place = submission.request, submission.place
+    kind = kind_of(request)
     stage = KINDS[kind].stage
     shape = Shape(request.shape.slots, effective_accelerator(stage, request.shape.accelerator), request.shape.nodes)
-    return Job(
-        id=new_id("job"),
-        project_id=project_id,
-        name=request.name or str(getattr(request.spec, "name", kind)),
-        kind=kind,
-        stage=stage,
-        spec=request.spec.model_dump(mode="json", by_alias=True),
-        queue=queue_name(stage, shape),
-        slots=shape.slots,
-        accelerator=shape.accelerator,
-        nodes=shape.nodes,
-        priority=request.priority,
-        order_key=now - request.priority * PRIORITY_SECONDS,
-        state=str(JobState.HELD),
-        max_attempts=request.max_attempts,
-        preemptible=request.preemptible,
-        time_limit_seconds=request.time_limit_seconds,
-        start_at=request.start_at,
-        needs_approval=request.needs_approval,
-        retry_of=request.retry_of,
-        submitted_at=now,
-        pipeline_id=place.pipeline_id if place else None,
-        step=place.step if place else None,
-        depends_on=place.depends_on if place else [],
-    )
+    return {
+        **_DEFAULTS,
+        "id": new_id("job"),
+        "project_id": submission.project_id,
+        "name": request.name or str(getattr(request.spec, "name", kind)),
+        "kind": kind,
+        "stage": stage,
+        "spec": request.spec.model_dump(mode="json", by_alias=True),
+        "queue": queue_name(stage, shape),
+        "slots": shape.slots,
+        "accelerator": shape.accelerator,
+        "nodes": shape.nodes,
+        "priority": request.priority,
+        "order_key": now - request.priority * PRIORITY_SECONDS,
+        "state": str(verdict.state),
+        "reason": verdict.reason,
+        "message": verdict.message,
+        "max_attempts": request.max_attempts,
+        "preemptible": request.preemptible,
+        "time_limit_seconds": request.time_limit_seconds,
+        "start_at": request.start_at,
+        "needs_approval": request.needs_approval,
+        "retry_of": request.retry_of,
+        "submitted_at": now,
+        "pipeline_id": place.pipeline_id if place else None,
+        "step": place.step if place else None,
+        "depends_on": place.depends_on if place else [],
+        "inputs": inputs,
+    }
+
+
+def _first_event(row: Row) -> Row:
+    data = {"state": row["state"], "reason": row["reason"]}
+    return {"job_id": row["id"], "attempt": 0, "type": "state", "data": data, "created_at": row["submitted_at"]}
