@@ -23,6 +23,8 @@ def change(session: Session, job: Job, state: JobState, event: dict[str, Any] | 
     """
     check_move(job.id, job.state, state)
     where = (col(Job.id) == job.id, col(Job.state) == job.state, col(Job.attempt) == job.attempt)
+    if state is JobState.QUEUED:
+        values["queued_at"] = database_now()
     if _update_one(session, where, state=str(state), **values) == 0:
         raise StaleAttempt(job.id, job.attempt)
     session.expire(job)
@@ -51,7 +53,15 @@ def claim(session: Session, queue: str, worker_id: str, slots: list[str], lease_
             session.expire_all()
             continue
         now = read_clock(session)
-        attempt = Attempt(id=new_id("att"), job_id=job.id, seq=number, worker_id=worker_id, slots=slots, started_at=now)
+        attempt = Attempt(
+            id=new_id("att"),
+            job_id=job.id,
+            seq=number,
+            worker_id=worker_id,
+            slots=slots,
+            queued_at=job.queued_at,
+            started_at=now,
+        )
         session.add(attempt)
         session.flush()
         claimed: Job = job

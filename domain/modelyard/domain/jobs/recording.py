@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import insert, update
+from sqlalchemy import func, insert, update
 from sqlmodel import Session, col, select
 
 from modelyard.domain.jobs.ownership import add_event, own
@@ -37,6 +37,7 @@ def record(session: Session, job_id: str, attempt: int, batch: Batch, now: float
     mine = (col(Attempt.job_id) == job_id, col(Attempt.seq) == attempt)
     if batch.events and session.exec(select(Attempt.events_offset).where(*mine)).one() == batch.events_offset:
         return  # written before, but the database went away before it could say so
+    _note_steps(session, mine, batch.events)
     figures = {key: value for event in batch.events if event["type"] == "figures" for key, value in event["values"].items()}
     if figures:
         own(session, job_id, attempt, figures={**job.figures, **figures})
@@ -84,7 +85,17 @@ def add_checkpoint(
             created_at=now,
         )
     )
+    mine = (col(Attempt.job_id) == job_id, col(Attempt.seq) == attempt)
+    session.execute(update(Attempt).where(*mine).values(saved_at=now))
     session.flush()
+
+
+def _note_steps(session: Session, mine: tuple[Any, ...], events: list[dict[str, Any]]) -> None:
+    """Keep when the attempt first and last got on: what the ledger splits its time by."""
+    times = [event["at"] for event in events if event["type"] in QUIET_EVENTS]
+    if times:
+        first = func.coalesce(col(Attempt.first_step_at), min(times))
+        session.execute(update(Attempt).where(*mine).values(first_step_at=first, last_step_at=max(times)))
 
 
 def _newest_progress(events: list[dict[str, Any]]) -> dict[str, Any]:

@@ -172,6 +172,7 @@ def make_row(submission: Submission, verdict: Verdict, inputs: dict[str, dict[st
         "needs_approval": request.needs_approval,
         "retry_of": request.retry_of,
         "submitted_at": now,
+        "queued_at": now if verdict.state is JobState.QUEUED else None,
         "pipeline_id": place.pipeline_id if place else None,
         "step": place.step if place else None,
         "depends_on": place.depends_on if place else [],

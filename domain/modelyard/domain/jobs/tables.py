@@ -85,6 +85,8 @@ class Job(SQLModel, table=True):
     worker_id: str | None = None
     lease_expires_at: float | None = time_field()
     submitted_at: float = time_field(nullable=False)
+    queued_at: float | None = time_field()
+    """When it last joined its queue."""
     started_at: float | None = time_field()
     ready_at: float | None = time_field()
     """When a service began to answer."""
@@ -117,8 +119,12 @@ class Attempt(SQLModel, table=True):
     """Bytes of `events.jsonl` already in the database."""
     first_step_at: float | None = time_field()
     """When it first reported progress: what came before was starting."""
+    last_step_at: float | None = time_field()
+    """When it last reported progress: what came after was saving, storing, or hanging."""
     saved_at: float | None = time_field()
     """When the newest checkpoint that was stored had been written: work after it is redone if the attempt is lost."""
+    queued_at: float | None = time_field()
+    """Since when the job had waited for this attempt."""
     started_at: float = time_field(nullable=False)
     heartbeat_at: float | None = time_field()
     finished_at: float | None = time_field()
