@@ -63,6 +63,8 @@ class Job(SQLModel, table=True):
     """The finished job this one tries again; its checkpoints are this one's too."""
     fingerprint: str | None = None
     """SHA-256 of what determines the outputs: kind, spec and the content of the inputs."""
+    reused_from: str | None = None
+    """The job whose outputs this one took over instead of running."""
     max_attempts: int = 1
     """How often the job's own failures are tried; failures of the infrastructure do not count."""
     stop_requested: str | None = None
