@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Double, Index, UniqueConstraint
+from sqlalchemy import BigInteger, Double, Index, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
 from modelyard.domain.columns import json_field, serial_field, text_field, time_field
@@ -24,6 +24,7 @@ class Job(SQLModel, table=True):
         Index("ix_job_waiting", "project_id", "state", "queue", "order_key"),
         Index("ix_job_fingerprint", "project_id", "fingerprint"),
         Index("ix_job_not_before", "state", "not_before"),
+        Index("ix_job_gang", "state", "order_key", sqlite_where=text("nodes > 1"), postgresql_where=text("nodes > 1")),
     )
 
     id: str = Field(primary_key=True)
@@ -117,6 +118,8 @@ class Attempt(SQLModel, table=True):
     exit_code: int | None = None
     message: str | None = text_field(default=None)  # type: ignore[arg-type]
     resumed_from_step: int | None = None
+    resumed_from: str | None = None
+    """Id of the checkpoint it continues from: all nodes of a gang read the same one."""
     events_offset: int = Field(default=0, sa_type=BigInteger)
     """Bytes of `events.jsonl` already in the database."""
     first_step_at: float | None = time_field()
@@ -145,6 +148,9 @@ class Seat(SQLModel, table=True):
     slots: list[str] = json_field(list)
     state: str = "reserved"
     """`reserved` until its worker took the slots, `running` while its processes live, then `left`."""
+    outcome: str | None = None
+    """How its part ended, if that says something about the attempt."""
+    failing_rank: int | None = None
     exit_code: int | None = None
     message: str | None = text_field(default=None)  # type: ignore[arg-type]
     made_at: float = time_field(nullable=False)

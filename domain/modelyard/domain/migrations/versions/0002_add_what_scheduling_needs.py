@@ -106,6 +106,8 @@ def upgrade() -> None:
         sa.Column("worker_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("slots", sa.JSON(), nullable=False),
         sa.Column("state", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("outcome", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
+        sa.Column("failing_rank", sa.Integer(), nullable=True),
         sa.Column("exit_code", sa.Integer(), nullable=True),
         sa.Column("message", sa.Text(), nullable=True),
         sa.Column("made_at", sa.Double(), nullable=False),
@@ -157,6 +159,7 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("host", sqlmodel.sql.sqltypes.AutoString(), nullable=False, server_default=""))
         batch_op.add_column(sa.Column("accelerator", sqlmodel.sql.sqltypes.AutoString(), nullable=False, server_default="cpu"))
         batch_op.add_column(sa.Column("rendezvous", sqlmodel.sql.sqltypes.AutoString(), nullable=True))
+        batch_op.add_column(sa.Column("resumed_from", sqlmodel.sql.sqltypes.AutoString(), nullable=True))
         batch_op.add_column(sa.Column("failing_rank", sa.Integer(), nullable=True))
         batch_op.add_column(sa.Column("first_step_at", sa.Double(), nullable=True))
         batch_op.add_column(sa.Column("last_step_at", sa.Double(), nullable=True))
@@ -177,6 +180,8 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("retry_of", sqlmodel.sql.sqltypes.AutoString(), nullable=True))
         batch_op.add_column(sa.Column("fingerprint", sqlmodel.sql.sqltypes.AutoString(), nullable=True))
         batch_op.add_column(sa.Column("reused_from", sqlmodel.sql.sqltypes.AutoString(), nullable=True))
+        gangs = sa.text("nodes > 1")
+        batch_op.create_index("ix_job_gang", ["state", "order_key"], unique=False, sqlite_where=gangs, postgresql_where=gangs)
         batch_op.create_index("ix_job_fingerprint", ["project_id", "fingerprint"], unique=False)
         batch_op.create_index("ix_job_not_before", ["state", "not_before"], unique=False)
         batch_op.create_index(batch_op.f("ix_job_retry_of"), ["retry_of"], unique=False)
@@ -230,6 +235,7 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_job_retry_of"))
         batch_op.drop_index("ix_job_not_before")
         batch_op.drop_index("ix_job_fingerprint")
+        batch_op.drop_index("ix_job_gang")
         batch_op.drop_column("reused_from")
         batch_op.drop_column("fingerprint")
         batch_op.drop_column("retry_of")
@@ -248,6 +254,7 @@ def downgrade() -> None:
         batch_op.drop_column("last_step_at")
         batch_op.drop_column("first_step_at")
         batch_op.drop_column("failing_rank")
+        batch_op.drop_column("resumed_from")
         batch_op.drop_column("rendezvous")
         batch_op.drop_column("accelerator")
         batch_op.drop_column("host")
