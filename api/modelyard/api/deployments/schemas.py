@@ -4,8 +4,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from modelyard.api.jobs.schemas import Resources
 from modelyard.api.times import Time
+from modelyard.domain.jobs.bodies import Resources
 from modelyard.domain.specs.deployment import DeploySpec
 
 

@@ -11,7 +11,6 @@ from modelyard.api.jobs.schemas import (
     CheckpointPublic,
     EventPublic,
     ExplanationPublic,
-    JobCreate,
     JobPublic,
     LogPublic,
     MetricPublic,
@@ -20,6 +19,7 @@ from modelyard.api.jobs.service import explain_job, ring_or_leave, show_job
 from modelyard.api.jobs.streaming import stream_events
 from modelyard.api.pages import PageOf, make_page
 from modelyard.domain.jobs import repository, stopping
+from modelyard.domain.jobs.bodies import JobCreate
 from modelyard.domain.jobs.lifecycle import JobState
 from modelyard.domain.jobs.submission import submit
 

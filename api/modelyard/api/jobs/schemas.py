@@ -2,75 +2,9 @@
 
 from typing import Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from modelyard.api.times import Time
-from modelyard.domain.jobs.queues import Shape
-from modelyard.domain.jobs.submission import JobRequest
-from modelyard.domain.specs import Spec
-
-EXAMPLE: dict[str, Any] = {
-    "spec": {
-        "kind": "pretrain",
-        "name": "bard",
-        "dataset": "shakespeare@1",
-        "vocabulary_size": 4096,
-        "sequence_length": 128,
-        "steps": 300,
-        "deepspeed": {"zero_stage": 1},
-    },
-    "resources": {"slots": 2},
-    "priority": 60,
-}
-
-
-class Resources(BaseModel):
-    """What a job needs at once."""
-
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-
-    slots: int = Field(default=1, ge=1, le=64)
-    """GPUs, or CPU slots where there is no GPU; one process (rank) runs on each."""
-    accelerator: Literal["any", "gpu", "cpu"] = "any"
-    """`any`: a GPU where the worker has one free, else a CPU slot."""
-    nodes: int = Field(default=1, ge=1)
-
-
-class JobCreate(BaseModel):
-    """A job to submit."""
-
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, json_schema_extra={"examples": [EXAMPLE]})
-
-    spec: Spec
-    name: str | None = Field(default=None, max_length=200)
-    priority: int = Field(default=50, ge=0, le=100)
-    """Larger goes first; one point counts like a minute of waiting."""
-    resources: Resources = Resources()
-    max_attempts: int = Field(default=1, ge=1, le=20)
-    """How often a failure of the job's own is tried; lost machines do not count."""
-    preemptible: bool = False
-    """A job of higher priority may take its slots: it saves, waits and goes on later."""
-    time_limit_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    """How long it may run, all attempts together; then it saves and ends as `timeout`."""
-    start_at: AwareDatetime | None = None
-    """Not started before; give the offset from UTC, e.g. `2030-01-31T06:00:00+01:00`."""
-    needs_approval: bool = False
-    """Held until somebody approves it: `POST /v1/jobs/{id}/approve`."""
-
-    def to_request(self) -> JobRequest:
-        """The same in the domain's words."""
-        shape = Shape(self.resources.slots, self.resources.accelerator, self.resources.nodes)
-        return JobRequest(
-            spec=self.spec,
-            name=self.name,
-            priority=self.priority,
-            shape=shape,
-            max_attempts=self.max_attempts,
-            preemptible=self.preemptible,
-            time_limit_seconds=self.time_limit_seconds,
-            start_at=self.start_at.timestamp() if self.start_at else None,
-            needs_approval=self.needs_approval,
-        )
 
 
 class JobError(BaseModel):

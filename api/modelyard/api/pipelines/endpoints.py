@@ -6,10 +6,11 @@ from sqlmodel import Session
 from modelyard.api.dependencies import OnceDep, PageDep, PlatformDep, Reader, Writer
 from modelyard.api.jobs.service import ring_or_leave, show_job
 from modelyard.api.pages import PageOf, make_page
-from modelyard.api.pipelines.schemas import PipelineCreate, PipelinePublic
+from modelyard.api.pipelines.schemas import PipelinePublic
 from modelyard.domain.jobs.lifecycle import JobState
 from modelyard.domain.jobs.stopping import cancel
 from modelyard.domain.pipelines import service
+from modelyard.domain.pipelines.bodies import PipelineCreate
 from modelyard.domain.pipelines.tables import Pipeline
 
 router = APIRouter(prefix="/v1/pipelines", tags=["pipelines"])
