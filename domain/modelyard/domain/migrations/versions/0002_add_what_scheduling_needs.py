@@ -40,7 +40,7 @@ def upgrade() -> None:
         sa.Column("queue", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("state", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
         sa.Column("jobs", sa.Integer(), nullable=False),
-        sa.Column("slots", sa.Integer(), nullable=False),
+        sa.Column("slots", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(
             ["project_id"],
             ["project.id"],
@@ -184,6 +184,10 @@ def upgrade() -> None:
         batch_op.create_index("ix_job_gang", ["state", "order_key"], unique=False, sqlite_where=gangs, postgresql_where=gangs)
         batch_op.create_index("ix_job_fingerprint", ["project_id", "fingerprint"], unique=False)
         batch_op.create_index("ix_job_not_before", ["state", "not_before"], unique=False)
+        held = sa.text("state = 'held'")
+        batch_op.create_index(
+            "ix_job_held", ["reason", "project_id", "order_key"], unique=False, sqlite_where=held, postgresql_where=held
+        )
         batch_op.create_index(batch_op.f("ix_job_retry_of"), ["retry_of"], unique=False)
         batch_op.create_index("ix_job_waiting", ["project_id", "state", "queue", "order_key"], unique=False)
         batch_op.alter_column("preemptible", server_default=None)
@@ -233,6 +237,7 @@ def downgrade() -> None:
     with op.batch_alter_table("job", schema=None) as batch_op:
         batch_op.drop_index("ix_job_waiting")
         batch_op.drop_index(batch_op.f("ix_job_retry_of"))
+        batch_op.drop_index("ix_job_held")
         batch_op.drop_index("ix_job_not_before")
         batch_op.drop_index("ix_job_fingerprint")
         batch_op.drop_index("ix_job_gang")
