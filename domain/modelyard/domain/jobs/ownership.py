@@ -12,6 +12,7 @@ from modelyard.domain.jobs.lifecycle import ACTIVE, JobState, Outcome, StaleAtte
 from modelyard.domain.jobs.retry import INFRASTRUCTURE, LONG_ATTEMPT_SECONDS, decide_next
 from modelyard.domain.jobs.tables import Attempt, Job, JobEvent
 from modelyard.domain.specs import KINDS
+from modelyard.domain.usage.ledger import enter
 from modelyard.kit.database import database_now, read_clock
 from modelyard.kit.identifiers import new_id
 
@@ -140,6 +141,7 @@ def finish(
     latest.finished_at = read_clock(session)
     history = [past.outcome for past in since_last_long(attempts) if past.outcome is not None]
     after = decide_next(outcome, job.stop_requested, history, job.max_attempts)
+    enter(session, job, latest, goes_on=not after.state.is_finished())
     changes: dict[str, Any] = {
         **values,
         "lease_expires_at": None,

@@ -47,7 +47,8 @@ def account(timeline: AttemptTimeline) -> Split:
 
     Claim to first step is starting; from the last step to the end is idle. The steps between are useful as far as they were
     kept: all of them if it succeeded or still runs, else up to the newest checkpoint. The rest is redone by the next
-    attempt, or has failed if there is none. Event times come from another clock, so they are put in order first.
+    attempt. If there is none, it has failed, and so has the start if nothing at all was kept.
+    Event times come from another clock, so they are put in order first.
     """
     start, end = timeline.started_at, max(timeline.started_at, timeline.finished_at)
     first = _between(start, timeline.first_step_at, end, missing=end)
@@ -55,14 +56,15 @@ def account(timeline: AttemptTimeline) -> Split:
     if timeline.outcome is None:
         last = end  # whether it hangs is not known yet
     kept = last if timeline.outcome in {None, Outcome.SUCCEEDED} else _between(first, timeline.saved_at, last, missing=first)
-    lost = timeline.slots * (last - kept)
-    return Split(
-        starting=timeline.slots * (first - start),
-        useful=timeline.slots * (kept - first),
-        redone=lost if timeline.goes_on else 0.0,
-        idle=timeline.slots * (end - last),
-        failed=0.0 if timeline.goes_on else lost,
-    )
+    spans = {"useful": kept - first, "idle": end - last}
+    is_wasted = kept == first and timeline.outcome not in {None, Outcome.SUCCEEDED} and not timeline.goes_on
+    if timeline.goes_on:
+        spans |= {"starting": first - start, "redone": last - kept}
+    elif is_wasted:
+        spans |= {"failed": last - start}
+    else:
+        spans |= {"starting": first - start, "failed": last - kept}
+    return Split(**{name: timeline.slots * seconds for name, seconds in spans.items()})
 
 
 def _between(low: float, value: float | None, high: float, missing: float) -> float:

@@ -1,0 +1,139 @@
+"""The ledger: every slot-second an attempt held is in exactly one column."""
+
+from datetime import UTC, datetime
+
+import pytest
+from factories import Factory, write
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlmodel import select
+
+from modelyard.domain.jobs.lifecycle import JobState, Outcome
+from modelyard.domain.jobs.ownership import finish
+from modelyard.domain.jobs.recording import Batch, add_checkpoint, record
+from modelyard.domain.jobs.tables import Attempt
+from modelyard.domain.usage.accounting import AttemptTimeline, Split, account
+from modelyard.domain.usage.repository import Grouping, Period, list_entries, report
+from modelyard.domain.usage.tables import UsageEntry
+from modelyard.kit.database import Database
+
+MOMENTS = st.none() | st.floats(-1e3, 1e3)
+
+
+def timeline(outcome: str | None = "succeeded", **moments: object) -> AttemptTimeline:
+    """Starts at 0, steps from 10 to 90, ends at 100."""
+    usual = {"slots": 1, "started_at": 0.0, "first_step_at": 10.0, "last_step_at": 90.0, "finished_at": 100.0}
+    return AttemptTimeline(**{**usual, "outcome": outcome, **moments})  # type: ignore[arg-type]
+
+
+class TestAccount:
+    @pytest.mark.parametrize(
+        ("given_", "split"),
+        [
+            (timeline(), Split(starting=10, useful=80, idle=10)),
+            (timeline(slots=4), Split(starting=40, useful=320, idle=40)),
+            (timeline(None), Split(starting=10, useful=90)),
+            (timeline(None, first_step_at=None, last_step_at=None), Split(starting=100)),
+            (timeline("node_lost", saved_at=60.0, goes_on=True), Split(starting=10, useful=50, redone=30, idle=10)),
+            (timeline("node_lost", goes_on=True), Split(starting=10, redone=80, idle=10)),
+            (timeline("preempted", saved_at=90.0, goes_on=True), Split(starting=10, useful=80, idle=10)),
+            (timeline("hang", last_step_at=20.0, saved_at=15.0, goes_on=True), Split(starting=10, useful=5, redone=5, idle=80)),
+            (timeline("nan", saved_at=60.0), Split(starting=10, useful=50, failed=30, idle=10)),
+            (timeline("user_code"), Split(failed=90, idle=10)),
+            (timeline("oom_gpu", first_step_at=None, last_step_at=None), Split(failed=100)),
+            (timeline("user_code", first_step_at=None, last_step_at=None, goes_on=True), Split(starting=100)),
+            # The recipe's clock is behind, or ahead of, the database's.
+            (timeline(first_step_at=-5.0, last_step_at=120.0), Split(useful=100)),
+            (timeline("node_lost", saved_at=5.0, goes_on=True), Split(starting=10, redone=80, idle=10)),
+        ],
+    )
+    def test_says_what_came_of_the_time(self, given_: AttemptTimeline, split: Split) -> None:
+        assert account(given_) == split
+
+    @given(
+        slots=st.integers(1, 64),
+        length=st.floats(0, 1e6),
+        moments=st.tuples(MOMENTS, MOMENTS, MOMENTS),
+        outcome=st.none() | st.sampled_from(Outcome),
+        goes_on=st.booleans(),
+    )
+    def test_adds_up_to_what_was_held(
+        self, slots: int, length: float, moments: tuple[float | None, ...], outcome: str | None, goes_on: bool
+    ) -> None:
+        split = account(AttemptTimeline(slots, 100.0, 100.0 + length, *moments, outcome, goes_on))
+        assert split.total == pytest.approx(slots * length, rel=1e-9, abs=1e-6)
+        assert min(split.starting, split.useful, split.redone, split.idle, split.failed) >= 0
+
+
+class TestEnter:
+    def test_an_ended_attempt_has_an_entry_by_what_it_reported(self, database: Database, factory: Factory) -> None:
+        factory.registered()
+        job = factory.running("pretrain", slots=2)
+        start = factory.find(select(Attempt))[0].started_at
+        steps = [{"type": "metric", "step": n, "values": {"loss": 2.0}, "at": start + 10 * n} for n in (1, 2, 3)]
+        write(database, record, job.id, 1, Batch(steps[:2], 10), start)
+        write(database, record, job.id, 1, Batch(steps[2:], 20), start)
+        write(database, add_checkpoint, job.id, 1, 2, "key", {"sha256": "0", "bytes": 1}, {}, start + 20)
+        with database.write() as session:
+            attempt = session.exec(select(Attempt)).one()
+            attempt.started_at, attempt.queued_at = start - 5.0, start - 25.0
+            job = finish(session, job.id, 1, Outcome.RUNNER_LOST)
+        assert job.state == JobState.QUEUED
+        (entry,) = factory.find(select(UsageEntry))
+        # It ended at once by the database's clock, so all that it reported lies after its end.
+        assert entry.waiting_seconds == pytest.approx(20.0)
+        assert entry.slots == 2
+        assert entry.starting == pytest.approx(2 * (entry.finished_at - entry.started_at))
+        with database.read() as session:
+            known = session.exec(select(Attempt)).one()
+            assert (known.first_step_at, known.last_step_at, known.saved_at) == (start + 10, start + 30, start + 20)
+
+
+class TestReport:
+    @pytest.mark.parametrize("grouping", list(Grouping))
+    def test_groups_add_up_to_the_same_total(self, database: Database, factory: Factory, grouping: Grouping) -> None:
+        factory.registered()
+        ended = [factory.running("import"), factory.running("pretrain", slots=2), factory.running("import", project="other")]
+        for job in ended:
+            write(database, finish, job.id, 1, Outcome.SUCCEEDED)
+        running = factory.running("prepare")
+        with database.write() as session:
+            for entry in session.exec(select(UsageEntry)):
+                entry.useful += 100.0 * entry.slots
+        with database.read() as session:
+            rows = report(session, grouping)
+            mine = report(session, grouping, factory.project_id)
+            one = report(session, grouping, job_id=ended[1].id)
+        assert sum(row.split.useful for row in rows) == pytest.approx(400, abs=30)
+        assert sum(row.split.useful for row in mine) == pytest.approx(300, abs=30)
+        assert [round(row.split.useful, -2) for row in one] == [200]
+        assert sum(row.attempts for row in rows) == 4
+        assert any(row.has_running for row in rows)
+        keys = {
+            "project": {"default", "other"},
+            "job": {job.id for job in (*ended, running)},
+            "kind": {"import", "pretrain", "prepare"},
+            "accelerator": {"cpu"},
+            "attempt": {f"{job.id}:1" for job in (*ended, running)},
+            "month": {datetime.fromtimestamp(running.submitted_at, UTC).strftime("%Y-%m")},
+        }
+        assert {row.key for row in rows} == keys[grouping]
+
+    def test_a_period_leaves_out_what_ended_before_or_after(self, database: Database, factory: Factory) -> None:
+        job = factory.running("import")
+        write(database, finish, job.id, 1, Outcome.SUCCEEDED)
+        ended = factory.find(select(UsageEntry))[0].finished_at
+        for period, attempts in (
+            (Period(ended - 1), 1),
+            (Period(ended + 1), 0),
+            (Period(0, ended), 0),
+            (Period(0, ended + 1), 1),
+        ):
+            with database.read() as session:
+                assert sum(row.attempts for row in report(session, Grouping.KIND, period=period)) == attempts
+
+    def test_a_running_attempt_is_in_its_jobs_list(self, database: Database, factory: Factory) -> None:
+        job = factory.running("import")
+        with database.read() as session:
+            (entry,) = list_entries(session, job)
+        assert entry.starting == pytest.approx(entry.finished_at - entry.started_at)
