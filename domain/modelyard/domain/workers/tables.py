@@ -35,6 +35,8 @@ class Host(SQLModel, table=True):
     __tablename__ = "host"
 
     name: str = Field(primary_key=True)
+    excluded_at: float | None = time_field()
+    """When the exclusion began; the next one within a day lasts longer."""
     excluded_until: float | None = time_field()
     """No job starts there before this."""
     excluded_because: str | None = text_field(default=None)  # type: ignore[arg-type]

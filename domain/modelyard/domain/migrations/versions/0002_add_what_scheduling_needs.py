@@ -16,6 +16,7 @@ def upgrade() -> None:
     op.create_table(
         "host",
         sa.Column("name", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("excluded_at", sa.Double(), nullable=True),
         sa.Column("excluded_until", sa.Double(), nullable=True),
         sa.Column("excluded_because", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("name"),

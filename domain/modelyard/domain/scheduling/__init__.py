@@ -1,0 +1,1 @@
+"""Decisions about who runs when and where: pure functions over plain data."""
