@@ -12,8 +12,10 @@ from modelyard.domain.jobs.lifecycle import Outcome
 from modelyard.domain.jobs.ownership import finish, own
 from modelyard.domain.jobs.stopping import cancel
 from modelyard.domain.jobs.tables import Job
+from modelyard.domain.pipelines.advancement import advance, settle
 from modelyard.domain.pipelines.references import StepReference, parse_step_reference
-from modelyard.domain.pipelines.service import StepRequest, advance, create_pipeline, list_steps, settle
+from modelyard.domain.pipelines.repository import list_steps
+from modelyard.domain.pipelines.service import StepRequest, create_pipeline
 from modelyard.domain.pipelines.tables import Pipeline
 from modelyard.kit.database import database_now
 

@@ -16,7 +16,7 @@ from modelyard.domain.jobs.ownership import finish
 from modelyard.domain.jobs.queues import Shape
 from modelyard.domain.jobs.submission import JobRequest, submit
 from modelyard.domain.jobs.tables import Job, JobEvent
-from modelyard.domain.pipelines.service import advance
+from modelyard.domain.pipelines.advancement import advance
 from modelyard.domain.specs import KINDS, find_references, parse_spec
 from modelyard.domain.specs.monitoring import MonitorSpec
 

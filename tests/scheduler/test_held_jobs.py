@@ -14,7 +14,8 @@ from modelyard.domain.jobs.lifecycle import Outcome
 from modelyard.domain.jobs.ownership import finish
 from modelyard.domain.jobs.stopping import cancel
 from modelyard.domain.jobs.tables import Job
-from modelyard.domain.pipelines.service import StepRequest, create_pipeline, list_held
+from modelyard.domain.pipelines.repository import list_held
+from modelyard.domain.pipelines.service import StepRequest, create_pipeline
 from modelyard.domain.pipelines.tables import Pipeline
 from modelyard.kit.database import Database
 from modelyard.scheduler.pipelines import advance_held_jobs, advance_one, settle_pipelines

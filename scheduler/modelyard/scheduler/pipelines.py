@@ -1,6 +1,7 @@
 """Moving held jobs on, and giving finished pipelines their state."""
 
-from modelyard.domain.pipelines.service import Held, advance, list_held, list_unsettled, settle, would_advance
+from modelyard.domain.pipelines.advancement import advance, settle, would_advance
+from modelyard.domain.pipelines.repository import Held, list_held, list_unsettled
 from modelyard.kit.database import Database, DatabaseAway
 from modelyard.kit.logs import get_logger
 

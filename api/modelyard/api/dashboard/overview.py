@@ -10,7 +10,7 @@ from modelyard.api.dependencies import PlatformDep
 from modelyard.domain.deployments.repository import count_interactions_each, list_deployments
 from modelyard.domain.jobs.lifecycle import ACTIVE, JobState
 from modelyard.domain.jobs.repository import count_by_state, list_jobs
-from modelyard.domain.pipelines.service import list_pipelines, list_steps
+from modelyard.domain.pipelines.repository import list_pipelines, list_steps
 from modelyard.domain.workers.repository import list_online, list_workers
 
 router = make_router()

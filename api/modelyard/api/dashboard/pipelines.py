@@ -8,7 +8,7 @@ from modelyard.api.dashboard.routes import back_to, make_router
 from modelyard.api.dashboard.session import Editor, SameOrigin, Viewer
 from modelyard.api.dependencies import PageDep, PlatformDep
 from modelyard.api.pipelines.endpoints import cancel_pipeline
-from modelyard.domain.pipelines import service
+from modelyard.domain.pipelines import repository
 
 router = make_router()
 
@@ -17,10 +17,10 @@ router = make_router()
 def show_pipelines(request: Request, platform: PlatformDep, viewer: Viewer, wanted: PageDep) -> Response:
     """All pipelines, newest first, with their steps as dots."""
     with platform.database.read() as session:
-        rows = service.list_pipelines(session, viewer.project_id, wanted.after, wanted.limit + 1)
+        rows = repository.list_pipelines(session, viewer.project_id, wanted.after, wanted.limit + 1)
         shown = rows[: wanted.limit]
         after = shown[-1].id if len(rows) > wanted.limit else None
-        listed = [(pipeline, service.list_steps(session, pipeline.id)) for pipeline in shown]
+        listed = [(pipeline, repository.list_steps(session, pipeline.id)) for pipeline in shown]
     return page(request, "pipelines", viewer, pipelines=listed, after=after)
 
 
@@ -28,8 +28,8 @@ def show_pipelines(request: Request, platform: PlatformDep, viewer: Viewer, want
 def show_pipeline(request: Request, pipeline_id: str, platform: PlatformDep, viewer: Viewer) -> Response:
     """One pipeline: its steps as a graph and as a table."""
     with platform.database.read() as session:
-        pipeline = service.get_pipeline_or_raise(session, viewer.project_id, pipeline_id)
-        steps = service.list_steps(session, pipeline_id)
+        pipeline = repository.get_pipeline_or_raise(session, viewer.project_id, pipeline_id)
+        steps = repository.list_steps(session, pipeline_id)
     return page(request, "pipeline", viewer, pipeline=pipeline, steps=steps, graph=draw_graph(steps))
 
 

@@ -9,7 +9,7 @@ from modelyard.api.pages import PageOf, make_page
 from modelyard.api.pipelines.schemas import PipelinePublic
 from modelyard.domain.jobs.lifecycle import JobState
 from modelyard.domain.jobs.stopping import cancel
-from modelyard.domain.pipelines import service
+from modelyard.domain.pipelines import repository, service
 from modelyard.domain.pipelines.bodies import PipelineCreate
 from modelyard.domain.pipelines.tables import Pipeline
 
@@ -24,8 +24,8 @@ def create_pipeline(
     steps = {name: step.to_step() for name, step in body.jobs.items()}
     id_, is_new = once.create(caller, lambda session: service.create_pipeline(session, caller.project_id, body.name, steps).id)
     with platform.database.read() as session:
-        jobs = list(service.list_steps(session, id_))
-        shown = _show(session, service.get_pipeline_or_raise(session, caller.project_id, id_))
+        jobs = list(repository.list_steps(session, id_))
+        shown = _show(session, repository.get_pipeline_or_raise(session, caller.project_id, id_))
     if is_new:
         later.add_task(ring_or_leave, platform, jobs)
     response.headers["Location"] = f"/v1/pipelines/{id_}"
@@ -36,7 +36,7 @@ def create_pipeline(
 def list_pipelines(platform: PlatformDep, caller: Reader, page: PageDep) -> PageOf[PipelinePublic]:
     """List pipelines, newest first, without their jobs."""
     with platform.database.read() as session:
-        rows = service.list_pipelines(session, caller.project_id, page.after, page.limit + 1)
+        rows = repository.list_pipelines(session, caller.project_id, page.after, page.limit + 1)
         return make_page(rows, page.limit, PipelinePublic.model_validate)
 
 
@@ -44,15 +44,15 @@ def list_pipelines(platform: PlatformDep, caller: Reader, page: PageDep) -> Page
 def get_pipeline(pipeline_id: str, platform: PlatformDep, caller: Reader) -> PipelinePublic:
     """One pipeline with its jobs."""
     with platform.database.read() as session:
-        return _show(session, service.get_pipeline_or_raise(session, caller.project_id, pipeline_id))
+        return _show(session, repository.get_pipeline_or_raise(session, caller.project_id, pipeline_id))
 
 
 @router.post("/{pipeline_id}/cancel", status_code=202)
 def cancel_pipeline(pipeline_id: str, platform: PlatformDep, caller: Writer) -> PipelinePublic:
     """Cancel every job of a pipeline that is not finished."""
     with platform.database.write() as session:
-        pipeline = service.get_pipeline_or_raise(session, caller.project_id, pipeline_id)
-        for job in service.list_steps(session, pipeline_id, for_update=True):
+        pipeline = repository.get_pipeline_or_raise(session, caller.project_id, pipeline_id)
+        for job in repository.list_steps(session, pipeline_id, for_update=True):
             if not JobState(job.state).is_finished():
                 cancel(session, job)
         session.flush()
@@ -61,5 +61,5 @@ def cancel_pipeline(pipeline_id: str, platform: PlatformDep, caller: Writer) -> 
 
 def _show(session: Session, pipeline: Pipeline) -> PipelinePublic:
     shown = PipelinePublic.model_validate(pipeline)
-    shown.jobs = [show_job(job) for job in service.list_steps(session, pipeline.id)]
+    shown.jobs = [show_job(job) for job in repository.list_steps(session, pipeline.id)]
     return shown
