@@ -3,10 +3,12 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +123,20 @@ class TestUp:
         sick = modelyard("doctor", "--json", "--data-dir", "yard")
         assert sick.returncode == 1
         assert [each["check"] for each in json.loads(sick.stdout)["checks"] if each["status"] == "error"] == ["queue prepare"]
+
+    def test_invariants_hold_until_somebody_breaks_a_row(self, modelyard: Run, folder: Path) -> None:
+        start(modelyard, "--workers", "none")
+        modelyard("submit", "-", "--data-dir", "yard", stdin=json.dumps(JOB))
+        check = ("doctor", "--check-invariants", "--data-dir", "yard")
+        whole = modelyard(*check, "--deep", "--json")
+        assert whole.returncode == 0, whole.stdout
+        assert json.loads(whole.stdout)["checked"]["jobs"] == 1
+        with closing(sqlite3.connect(folder / "yard" / "modelyard.db")) as database, database:
+            database.execute("UPDATE job SET attempt = 3")
+        broken = modelyard(*check, "--json")
+        assert broken.returncode == 1
+        assert [each["invariant"] for each in json.loads(broken.stdout)["violations"]] == ["numbered_without_gaps"]
+        assert "has attempts []" in modelyard(*check).stdout
 
     def test_a_wrong_key_and_a_wrong_spec(self, modelyard: Run, folder: Path) -> None:
         ready = start(modelyard, "--workers", "none")

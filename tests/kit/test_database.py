@@ -11,7 +11,7 @@ from waiting_processes import run_at_once
 
 from modelyard.kit.database import Database, read_clock, write_json
 
-PROCESSES, UPDATES = 4, 100
+PROCESSES, UPDATES = 4, 150
 # Reads a number and writes it back one larger, many times; waits for the word to begin, so that all begin together.
 INCREMENT = """
 import sys

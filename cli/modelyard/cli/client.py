@@ -23,12 +23,14 @@ TIMEOUT_SECONDS = 60.0
 class Client:
     """One platform, one key. Use as a context manager, or call `close`."""
 
-    def __init__(self, url: str, key: str, transport: httpx2.BaseTransport | None = None) -> None:
+    def __init__(
+        self, url: str, key: str, transport: httpx2.BaseTransport | None = None, timeout_seconds: float = TIMEOUT_SECONDS
+    ) -> None:
         self.url = url.rstrip("/")
         self._http = httpx2.Client(
             base_url=self.url,
             headers={"Authorization": f"Bearer {key}"},
-            timeout=httpx2.Timeout(TIMEOUT_SECONDS, connect=TIMEOUT_SECONDS / 10),
+            timeout=httpx2.Timeout(timeout_seconds, connect=TIMEOUT_SECONDS / 10),
             # A platform on this machine must not be looked for behind the proxy of the environment.
             trust_env=not _is_loopback(self.url),
             transport=transport,

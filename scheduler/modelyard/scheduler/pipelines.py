@@ -3,6 +3,7 @@
 from modelyard.domain.pipelines.advancement import advance, settle, would_advance
 from modelyard.domain.pipelines.repository import Held, list_held, list_unsettled
 from modelyard.kit.database import Database, DatabaseAway
+from modelyard.kit.faults import fault
 from modelyard.kit.logs import get_logger
 
 log = get_logger(__name__)
@@ -19,6 +20,7 @@ def advance_held_jobs(database: Database) -> None:
             raise
         except Exception as error:
             log.error("held job cannot be judged", job_id=each.job.id, exc_info=error)
+        fault("pipeline_between_steps")
 
 
 def advance_one(database: Database, held: Held) -> None:

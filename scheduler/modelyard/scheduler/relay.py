@@ -7,6 +7,7 @@ from celery import Celery
 from modelyard.domain.jobs.repository import count_claimable, list_claimable
 from modelyard.domain.jobs.tickets import ring
 from modelyard.kit.database import Database
+from modelyard.kit.faults import fault
 from modelyard.kit.logs import get_logger
 from modelyard.kit.queue import Broker
 
@@ -49,6 +50,8 @@ class Relay:
     def _ring(self, queue: str, number: int) -> None:
         with self._database.read() as session:
             jobs = list_claimable(session, queue, number)
+        fault("before_ring")
         for job in jobs:
             ring(self._app, job)
+        fault("after_ring")
         log.info("rang again", queue=queue, tickets=len(jobs))

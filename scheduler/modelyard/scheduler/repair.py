@@ -8,6 +8,7 @@ from modelyard.domain.jobs.repository import find_with_dead_lease, list_with_dea
 from modelyard.domain.projects.repository import forget_requests
 from modelyard.domain.workers.repository import mark_silent_offline
 from modelyard.kit.database import Database
+from modelyard.kit.faults import fault
 from modelyard.kit.logs import get_logger
 from modelyard.kit.settings import Settings
 
@@ -24,6 +25,7 @@ def end_dead_leases(database: Database, settings: Settings) -> None:
     for job_id in lost:
         with database.write() as session:
             end_dead_lease(session, job_id, grace, settings.lease_seconds)
+        fault("lease_end_before_ring")
 
 
 def end_dead_lease(session: Session, job_id: str, grace_seconds: float, lease_seconds: float) -> None:

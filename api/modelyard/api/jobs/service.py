@@ -12,6 +12,7 @@ from modelyard.domain.jobs.tables import Job
 from modelyard.domain.jobs.tickets import ring
 from modelyard.domain.workers.repository import list_online
 from modelyard.kit.database import read_clock
+from modelyard.kit.faults import fault
 from modelyard.kit.logs import get_logger
 
 FAILED_STATES = frozenset({JobState.FAILED, JobState.QUARANTINED, JobState.CANCELLED})
@@ -28,6 +29,7 @@ def show_job(job: Job) -> JobPublic:
 
 def ring_or_leave(platform: Platform, jobs: list[Job]) -> None:
     """Ring for jobs that wait. If Redis does not answer, the scheduler rings later: the jobs are safe in the database."""
+    fault("after_commit_before_publish")
     for job in jobs:
         if job.state != JobState.QUEUED:
             continue

@@ -69,12 +69,21 @@ def quickstart(
 
 def doctor(
     data_dir: ServerDataDir = DEFAULT_DATA_DIR,
+    check_invariants: Annotated[
+        bool, typer.Option("--check-invariants", help="Ask the API whether what must always hold of all jobs does hold.")
+    ] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="With --check-invariants: read every artifact, not only sizes.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Check the broker, the database, disk space, GPUs, Flower, and that every queue is served."""
+    if check_invariants:
+        from modelyard.cli.doctor.invariants import report_invariants
+
+        # The default folder means: wherever a client would look.
+        return report_invariants(None if data_dir == DEFAULT_DATA_DIR else data_dir, deep, json)
     from modelyard.cli.doctor.report import report
 
-    report(data_dir, json)
+    return report(data_dir, json)
 
 
 def version(json: JsonOption = False) -> None:

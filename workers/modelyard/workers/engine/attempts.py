@@ -10,6 +10,7 @@ from modelyard.domain.jobs.queues import parse_queue
 from modelyard.domain.jobs.repository import find_job
 from modelyard.domain.jobs.tables import Job
 from modelyard.kit.database import Database, DatabaseAway
+from modelyard.kit.faults import fault
 from modelyard.kit.logs import get_logger
 from modelyard.kit.queue import BrokerErrors
 from modelyard.kit.settings import Settings
@@ -41,6 +42,7 @@ class Engine:
             job = self._claim(queue, held)
             if job is None:
                 return True
+            fault("claim_after_commit_before_runner")
             runner = self._start(job, held)
         finally:
             held.release()
@@ -69,7 +71,10 @@ class Engine:
     def _claim(self, queue: str, held: HeldSlots) -> Job | None:
         names = [slot.name for slot in held.slots]
         with self.database.write() as session:
-            return claim(session, queue, self.worker_id, names, self.settings.lease_seconds)
+            job = claim(session, queue, self.worker_id, names, self.settings.lease_seconds)
+            if job is not None:
+                fault("claim_before_commit")
+            return job
 
     def _start(self, job: Job, held: HeldSlots) -> subprocess.Popen[bytes] | None:
         try:

@@ -15,6 +15,7 @@ from modelyard.domain.jobs.ownership import finish, own
 from modelyard.domain.jobs.repository import list_attempts
 from modelyard.domain.jobs.tables import Job
 from modelyard.kit.database import Database
+from modelyard.kit.faults import fault
 from modelyard.kit.identifiers import new_secret
 from modelyard.kit.logs import get_logger, set_up_logs
 from modelyard.kit.settings import Settings, get_settings
@@ -63,6 +64,7 @@ def _run(settings: Settings, database: Database, job_id: str, attempt: int, stop
             finish(session, job_id, attempt, Outcome.BAD_DATA, f"An input cannot be read: {error}")
         return
     launch = _make_launch(settings, job, folder)
+    fault("runner_after_start_before_ranks")
     ranks = start_ranks(launch)
     logs = [LogReader(folder / f"rank-{rank}.log", rank) for rank in range(len(launch.slots))]
     keeper = CheckpointKeeper(database, store, job, folder)
@@ -75,6 +77,7 @@ def _run(settings: Settings, database: Database, job_id: str, attempt: int, stop
     log.info("attempt started", job_id=job_id, attempt=attempt, resumed_from=resume.step if resume else None)
     supervisor.run()
     lease.release()
+    fault("report_after_commit_before_exit")
     # Outputs are in the store and logs in the database; what remains on disk is for the curious.
     shutil.rmtree(folder / "outputs", ignore_errors=True)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)

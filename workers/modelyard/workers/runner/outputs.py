@@ -12,6 +12,7 @@ from modelyard.domain.jobs.repository import list_checkpoints
 from modelyard.domain.jobs.tables import Job
 from modelyard.domain.registry.repository import Made, register
 from modelyard.kit.database import Database
+from modelyard.kit.faults import fault
 from modelyard.kit.storage import ArtifactStore
 
 KEPT_CHECKPOINTS = 2
@@ -43,6 +44,7 @@ def keep_checkpoint(database: Database, store: ArtifactStore, job: Job, folder: 
     """Store a checkpoint, record it, and let go of the oldest. Raises `StaleAttempt` if the job has another owner."""
     key = f"checkpoints/{job.id}/{job.attempt}-{event['step']:08d}"
     manifest = store.put(folder / event["path"], key)
+    fault("checkpoint_after_store_before_record")
     with database.write() as session:
         add_checkpoint(session, job.id, job.attempt, event["step"], key, manifest, event.get("metrics", {}), event["at"])
         surplus = list(list_checkpoints(session, job.id))[KEPT_CHECKPOINTS:]

@@ -20,6 +20,7 @@ from modelyard.domain.jobs.tables import Job
 from modelyard.domain.registry.repository import Made
 from modelyard.domain.specs import KINDS
 from modelyard.kit.database import Database, DatabaseAway, database_now
+from modelyard.kit.faults import fault
 from modelyard.kit.logs import get_logger
 from modelyard.kit.settings import Settings
 from modelyard.kit.storage import ArtifactStore
@@ -161,6 +162,7 @@ class Supervisor:
         outputs = [event for event in self.seen if event["type"] == "output"]
         succeeded = ending.outcome is Outcome.SUCCEEDED
         made = self._store(outputs) if succeeded else {}
+        fault("outputs_after_store_before_report")
         with self.database.write() as session:
             job = own(session, self.job.id, self.job.attempt)
             values = {"outputs": register_outputs(session, job, made)} if made else {}

@@ -1,0 +1,1 @@
+"""Whether what should always hold does hold."""

@@ -1,0 +1,66 @@
+"""The rows the checks ask for, a bounded number at a time."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from sqlmodel import Session, col, select
+
+from modelyard.domain.invariants.facts import AttemptFacts, JobFacts, SeatFacts
+from modelyard.domain.jobs.lifecycle import JobState
+from modelyard.domain.jobs.tables import Attempt, Checkpoint, Job, Seat
+from modelyard.domain.registry.tables import TABLES
+
+PAGE_JOBS = 500
+"""Jobs per transaction: none stays open for long."""
+_COLUMNS = (Job.id, Job.kind, Job.state, Job.attempt, Job.reason, Job.lease_expires_at, Job.finished_at, Job.outputs)
+
+
+def list_jobs(session: Session, after: str, only: Sequence[str] | None = None) -> list[JobFacts]:
+    """The next page of jobs by id, with their attempts and seats; `only`: of these ids."""
+    query = select(*_COLUMNS).where(col(Job.id) > after).order_by(col(Job.id)).limit(PAGE_JOBS)  # type: ignore[call-overload]
+    rows = session.exec(query if only is None else query.where(col(Job.id).in_(only))).all()
+    ids = [row.id for row in rows]
+    attempts, seats = _attempts(session, ids), _seats(session, ids)
+    return [
+        JobFacts(**{**row._mapping, "state": JobState(row.state)}, attempts=tuple(attempts[row.id]), seats=tuple(seats[row.id]))
+        for row in rows
+    ]
+
+
+def _attempts(session: Session, ids: Sequence[str]) -> dict[str, list[AttemptFacts]]:
+    columns = (Attempt.job_id, Attempt.seq, Attempt.started_at, Attempt.finished_at, Attempt.outcome)
+    query = select(*columns).where(col(Attempt.job_id).in_(ids)).order_by(col(Attempt.seq))  # type: ignore[call-overload]
+    found = defaultdict(list)
+    for job_id, *values in session.exec(query).all():
+        found[job_id].append(AttemptFacts(*values))
+    return found
+
+
+def _seats(session: Session, ids: Sequence[str]) -> dict[str, list[SeatFacts]]:
+    columns: tuple[Any, ...] = (Seat.job_id, Seat.attempt, Seat.node_rank, Seat.lease_expires_at)
+    found = defaultdict(list)
+    for job_id, *values in session.exec(select(*columns).where(col(Seat.job_id).in_(ids), Seat.state != "left")).all():
+        found[job_id].append(SeatFacts(*values))
+    return found
+
+
+def find_artifacts(session: Session, jobs: Sequence[JobFacts]) -> dict[tuple[str, str], str | None]:
+    """Where the outputs and checkpoints of jobs are stored: (job, what) -> key, None for an output nobody registered."""
+    found: dict[tuple[str, str], str | None] = {}
+    for job in jobs:
+        for name, output in job.outputs.items():
+            if output["type"] in TABLES:
+                row = session.get(TABLES[output["type"]], output["id"])
+                found[job.id, f"output {name}"] = row.artifact_key if row else None
+    checkpoints = select(Checkpoint).where(col(Checkpoint.job_id).in_([job.id for job in jobs]))
+    for each in session.exec(checkpoints).all():
+        found[each.job_id, f"checkpoint of step {each.step} of attempt {each.attempt}"] = each.artifact_key
+    return found
+
+
+def oldest_claimable(session: Session, queue: str) -> str | None:
+    """The job of a queue that has waited longest for its turn."""
+    from modelyard.domain.jobs.repository import list_claimable
+
+    return next((job.id for job in list_claimable(session, queue, 1)), None)
