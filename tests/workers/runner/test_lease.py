@@ -1,43 +1,71 @@
-"""A lease that cannot be renewed ends the attempt, also while the database hangs without refusing."""
+"""A lease that cannot be renewed ends the attempt, also while the database hangs or the runner is frozen."""
 
+import signal
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
-HANGING = """
-import contextlib, threading, time
+import pytest
+
+LEASE = """
+import threading, time
+from modelyard.domain.jobs.lifecycle import StaleAttempt
 from modelyard.workers.runner.lease import Lease
 
-class Hanging:
-    @contextlib.contextmanager
-    def write(self):
-        threading.Event().wait()
-        yield
+def hang():
+    threading.Event().wait()
 
-class Broken:
-    @contextlib.contextmanager
-    def write(self):
-        raise RuntimeError("read-only after a failover")
-        yield
+def fail():
+    raise RuntimeError("read-only after a failover")
 
-Lease({database}(), "job_1", 1, {seconds}, lambda: print("tree ended", flush=True)).start()
-time.sleep(30)
+def be_stale():
+    raise StaleAttempt("job_1", 1)
+
+def succeed():
+    print("renewed", flush=True)
+
+lease = Lease({renewal}, {seconds}, lambda: print("tree ended", flush=True))
+lease.start()
 """
 
 
+def start(tmp_path: Path, renewal: str, then: str, seconds: float = 0.5) -> "subprocess.Popen[str]":
+    """A process with a lease: giving up is leaving."""
+    script = tmp_path / "lease.py"
+    script.write_text(LEASE.format(renewal=renewal, seconds=seconds) + then)
+    return subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
 class TestGiveUp:
-    """Run as a process: giving up is leaving."""
+    @pytest.mark.parametrize("renewal", ["hang", "fail", "be_stale"])
+    def test_what_cannot_be_renewed_ends_its_tree_and_leaves(self, tmp_path: Path, renewal: str) -> None:
+        out, errors = start(tmp_path, renewal, "time.sleep(30)").communicate(timeout=20)
+        assert out.splitlines()[-1] == "tree ended", errors
 
-    def run(self, tmp_path: Path, database: str) -> subprocess.CompletedProcess[str]:
+
+class TestFrozen:
+    """Stopped by SIGSTOP, no thread can act; the kernel does."""
+
+    def test_is_dead_at_the_deadline(self, tmp_path: Path) -> None:
+        with start(tmp_path, "succeed", "time.sleep(60)", seconds=2.0) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "renewed\n"
+            process.send_signal(signal.SIGSTOP)
+            assert process.wait(timeout=20) == -signal.SIGKILL
+
+    def test_is_not_while_it_renews_nor_after_its_release(self, tmp_path: Path) -> None:
+        then = "while input() != 'release': pass\nlease.release()\nprint('released', flush=True)\nprint(input())"
         script = tmp_path / "lease.py"
-        script.write_text(textwrap.dedent(HANGING.format(database=database, seconds=0.5)))
-        return subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=20)
-
-    def test_a_database_that_hangs(self, tmp_path: Path) -> None:
-        done = self.run(tmp_path, "Hanging")
-        assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "tree ended"), done.stderr
-
-    def test_an_error_nobody_thought_of(self, tmp_path: Path) -> None:
-        done = self.run(tmp_path, "Broken")
-        assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "tree ended"), done.stderr
+        script.write_text(LEASE.format(renewal="succeed", seconds=1.0) + then)
+        command = [sys.executable, str(script)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            for _ in range(8):  # eight renewals take two leases
+                assert process.stdout.readline() == "renewed\n"
+            process.stdin.write("release\n")
+            process.stdin.flush()
+            assert "released\n" in iter(process.stdout.readline, "")
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(timeout=1.5)  # longer than a lease without a renewal
+            assert process.communicate("lives\n", timeout=20)[0].endswith("lives\n")

@@ -24,7 +24,7 @@ from modelyard.workers.engine.processes import run_folder
 from modelyard.workers.registry import RECIPES
 from modelyard.workers.runner.inputs import MissingInput, Resume, export_interactions, fetch_inputs, find_resume, locate_inputs
 from modelyard.workers.runner.keeping import CheckpointKeeper
-from modelyard.workers.runner.lease import Lease
+from modelyard.workers.runner.lease import Lease, renewal_of
 from modelyard.workers.runner.ranks import Launch, Ranks, adopt_orphans, start_ranks
 from modelyard.workers.runner.reading import EventReader, LogReader
 from modelyard.workers.runner.supervisor import Supervisor
@@ -53,7 +53,7 @@ def main() -> int:
 
 def _run(settings: Settings, database: Database, job_id: str, attempt: int, stop: dict[str, Any]) -> None:
     folder = run_folder(settings, job_id, attempt)
-    lease = Lease(database, job_id, attempt, settings.lease_seconds, Ranks().kill)
+    lease = Lease(renewal_of(database, job_id, attempt, settings.lease_seconds), settings.lease_seconds, Ranks().kill)
     lease.start()
     store = ArtifactStore(settings.artifacts, settings.folder("cache") / "artifacts")
     try:
@@ -64,6 +64,7 @@ def _run(settings: Settings, database: Database, job_id: str, attempt: int, stop
             finish(session, job_id, attempt, Outcome.BAD_DATA, f"An input cannot be read: {error}")
         return
     launch = _make_launch(settings, job, folder)
+    lease.wait_until_held()
     fault("runner_after_start_before_ranks")
     ranks = start_ranks(launch)
     logs = [LogReader(folder / f"rank-{rank}.log", rank) for rank in range(len(launch.slots))]
