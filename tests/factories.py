@@ -8,6 +8,7 @@ from modelyard.domain.jobs.ownership import claim
 from modelyard.domain.jobs.queues import Shape
 from modelyard.domain.jobs.submission import JobRequest, submit
 from modelyard.domain.jobs.tables import Job
+from modelyard.domain.jobs.tallies import note_move
 from modelyard.domain.projects.repository import get_or_create_project
 from modelyard.domain.registry.repository import Made, register
 from modelyard.domain.registry.tables import Registered
@@ -108,6 +109,7 @@ class Factory:
         with self.database.write() as session:
             row = session.get(Job, job.id)
             assert row is not None
+            note_move(session, row, row.state, values.get("state", row.state))
             row.sqlmodel_update(values)
 
 

@@ -22,6 +22,7 @@ from modelyard.kit.settings import Settings, get_settings
 from modelyard.scheduler.pipelines import advance_held_jobs, settle_pipelines
 from modelyard.scheduler.relay import Relay
 from modelyard.scheduler.repair import end_dead_leases, forget_old_requests, forget_silent_workers
+from modelyard.scheduler.tallies import add_up_tallies
 
 ROLE = "scheduler"
 LEAD_SECONDS = 10.0
@@ -47,6 +48,7 @@ def make_chores(settings: Settings, database: Database) -> list[Chore]:
         Chore("end dead leases", interval, lambda: end_dead_leases(database, settings)),
         Chore("advance held jobs", interval, lambda: advance_held_jobs(database)),
         Chore("ring again", interval, relay.tick),
+        Chore("add up tallies", interval, lambda: add_up_tallies(database)),
         Chore("settle pipelines", interval, lambda: settle_pipelines(database)),
         Chore("forget silent workers", 10 * interval, lambda: forget_silent_workers(database)),
         Chore("forget old requests", HOUR_SECONDS, lambda: forget_old_requests(database)),

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 from celery import Celery
 
-from modelyard.domain.jobs.repository import count_claimable, list_claimable
+from modelyard.domain.jobs.repository import list_claimable
+from modelyard.domain.jobs.tallies import count_claimable
 from modelyard.domain.jobs.tickets import ring
 from modelyard.kit.database import Database
 from modelyard.kit.faults import fault

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from modelyard.api.dependencies import PlatformDep, Reader
 from modelyard.api.times import Time
 from modelyard.domain.jobs.lifecycle import JobState
-from modelyard.domain.jobs.repository import count_by_queue
+from modelyard.domain.jobs.tallies import count_by_queue
 from modelyard.domain.workers.repository import list_online, list_workers
 from modelyard.kit.queue import BrokerErrors
 

@@ -9,7 +9,8 @@ from modelyard.api.dashboard.session import Viewer
 from modelyard.api.dependencies import PlatformDep
 from modelyard.domain.deployments.repository import count_interactions_each, list_deployments
 from modelyard.domain.jobs.lifecycle import ACTIVE, JobState
-from modelyard.domain.jobs.repository import count_by_state, list_jobs
+from modelyard.domain.jobs.repository import list_jobs
+from modelyard.domain.jobs.tallies import count_by_state
 from modelyard.domain.pipelines.repository import list_pipelines, list_steps
 from modelyard.domain.workers.repository import list_online, list_workers
 

@@ -60,7 +60,7 @@ def check_queues(settings: "Settings") -> list[Finding]:
     """Whether every queue with waiting jobs is served by a worker that is online."""
     from sqlalchemy.exc import SQLAlchemyError
 
-    from modelyard.domain.jobs.repository import count_by_queue
+    from modelyard.domain.jobs.tallies import count_by_queue
     from modelyard.domain.workers.repository import list_online
     from modelyard.kit.database import Database
 

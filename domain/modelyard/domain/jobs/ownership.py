@@ -11,6 +11,7 @@ from modelyard.domain.deployments.repository import mark_stopped
 from modelyard.domain.jobs.lifecycle import ACTIVE, JobState, Outcome, StaleAttempt, check_move
 from modelyard.domain.jobs.retry import INFRASTRUCTURE, LONG_ATTEMPT_SECONDS, decide_next
 from modelyard.domain.jobs.tables import Attempt, Job, JobEvent
+from modelyard.domain.jobs.tallies import note_move
 from modelyard.domain.specs import KINDS
 from modelyard.domain.usage.ledger import enter
 from modelyard.kit.database import database_now, read_clock
@@ -24,10 +25,12 @@ def change(session: Session, job: Job, state: JobState, event: dict[str, Any] | 
     """
     check_move(job.id, job.state, state)
     where = (col(Job.id) == job.id, col(Job.state) == job.state, col(Job.attempt) == job.attempt)
+    before = job.state
     if state is JobState.QUEUED:
         values["queued_at"] = database_now()
     if _update_one(session, where, state=str(state), **values) == 0:
         raise StaleAttempt(job.id, job.attempt)
+    note_move(session, job, before, state)
     session.expire(job)
     session.refresh(job)
     data = {"state": str(state), **(event or {})}

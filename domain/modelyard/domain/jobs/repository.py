@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from modelyard.domain.errors import NotFound
@@ -94,31 +93,6 @@ def list_metrics(
 
 def _after(table: Any, job_id: str, after: int, limit: int) -> Any:
     return select(table).where(table.job_id == job_id, table.id > after).order_by(table.id).limit(limit)
-
-
-def count_claimable(session: Session) -> dict[str, int]:
-    """Waiting jobs per queue that could be claimed now: what the number of tickets should be."""
-    query = (
-        select(Job.queue, func.count())
-        .where(Job.state == JobState.QUEUED, Job.not_before <= database_now())
-        .group_by(col(Job.queue))
-    )
-    return dict(session.exec(query).all())
-
-
-def count_by_state(session: Session, project_id: str) -> dict[str, int]:
-    """State -> number of jobs of a project, states without jobs left out."""
-    query = select(Job.state, func.count()).where(Job.project_id == project_id).group_by(col(Job.state))
-    return dict(session.exec(query).all())
-
-
-def count_by_queue(session: Session) -> dict[str, dict[str, int]]:
-    """Queue -> state -> number of jobs that wait or run."""
-    query = select(Job.queue, Job.state, func.count()).where(col(Job.state).in_({JobState.QUEUED, *ACTIVE}))
-    counts: dict[str, dict[str, int]] = {}
-    for queue, state, number in session.exec(query.group_by(col(Job.queue), col(Job.state))).all():
-        counts.setdefault(queue, {})[state] = number
-    return counts
 
 
 def list_with_dead_lease(session: Session, grace_seconds: float) -> Sequence[Job]:

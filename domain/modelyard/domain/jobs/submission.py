@@ -15,6 +15,7 @@ from modelyard.domain.jobs.admission import Verdict, check_kind, pin
 from modelyard.domain.jobs.lifecycle import JobState
 from modelyard.domain.jobs.queues import Shape, effective_accelerator, queue_name
 from modelyard.domain.jobs.tables import Job, JobEvent
+from modelyard.domain.jobs.tallies import note_new
 from modelyard.domain.specs import KINDS, find_references
 from modelyard.domain.specs.base import FoundReference, JobSpec
 from modelyard.kit.database import read_clock
@@ -85,6 +86,7 @@ def submit_many(session: Session, submissions: Sequence[Submission]) -> list[Row
     if rows:
         session.execute(insert(Job), rows)
         session.execute(insert(JobEvent), [_first_event(row) for row in rows])
+        note_new(session, rows)
     return made
 
 
