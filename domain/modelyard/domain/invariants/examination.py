@@ -7,7 +7,7 @@ from modelyard.domain.invariants.checks import check_job
 from modelyard.domain.invariants.facts import JobFacts, Violation
 from modelyard.domain.invariants.repository import find_artifacts, list_jobs, oldest_claimable
 from modelyard.domain.jobs.lifecycle import JobState
-from modelyard.domain.jobs.repository import count_claimable
+from modelyard.domain.jobs.tallies import count_claimable
 from modelyard.domain.specs import KINDS
 from modelyard.kit.database import Database, read_clock
 from modelyard.kit.storage import ArtifactStore, DamagedArtifact
