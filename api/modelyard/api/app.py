@@ -20,6 +20,7 @@ from modelyard.api.jobs.endpoints import router as jobs
 from modelyard.api.pipelines.endpoints import router as pipelines
 from modelyard.api.projects.endpoints import router as keys
 from modelyard.api.registry.endpoints import routers as registry
+from modelyard.api.usage.endpoints import router as usage
 from modelyard.kit.database import Database
 from modelyard.kit.logs import set_up_logs
 from modelyard.kit.queue import Broker, make_app
@@ -54,7 +55,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.add_middleware(BodyLimit, limit_bytes=settings.max_body_megabytes * 2**20)
     install_error_handlers(app)
-    for router in (health, jobs, pipelines, *registry, deployments, gateway, cluster, invariants, keys):
+    for router in (health, jobs, pipelines, *registry, deployments, gateway, cluster, invariants, usage, keys):
         app.include_router(router)
     add_documentation(app)
     add_dashboard(app)

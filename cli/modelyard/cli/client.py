@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import httpx2
 
+from modelyard.cli.credentials import find_credentials
 from modelyard.cli.errors import ServerUnreachable, error_from_status
 
 Document = dict[str, Any]
@@ -129,6 +130,12 @@ class Client:
         if response.is_success:
             return response.json() if response.content else None
         raise error_from_status(response.status_code, _describe(response))
+
+
+def connect(data_dir: Path | None) -> Client:
+    """A client of the platform in a folder, or of the one the environment names."""
+    credentials = find_credentials(data_dir)
+    return Client(credentials.api_url, credentials.api_key)
 
 
 def _describe(response: httpx2.Response) -> str:

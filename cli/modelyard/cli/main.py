@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from modelyard.cli.commands import administration, datasets, jobs, platform, processes
+from modelyard.cli.commands import administration, datasets, jobs, platform, processes, usage
 from modelyard.cli.errors import CommandError
 from modelyard.cli.translation import translate
 
@@ -21,6 +21,7 @@ jobs.register(app)
 datasets.register(app)
 processes.register(app)
 administration.register(app)
+usage.register(app)
 
 
 def main() -> None:

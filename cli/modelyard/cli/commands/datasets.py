@@ -23,27 +23,23 @@ def upload(
     data_dir: ClientDataDir = None,
 ) -> None:
     """Upload a file as a dataset."""
-    from modelyard.cli.client import Client
+    from modelyard.cli.client import connect
     from modelyard.cli.console import print_json
-    from modelyard.cli.credentials import find_credentials
     from modelyard.cli.errors import NotFound
 
     if not file.is_file():
         raise NotFound(f"There is no file {file}")
-    credentials = find_credentials(data_dir)
-    with Client(credentials.api_url, credentials.api_key) as client:
+    with connect(data_dir) as client:
         dataset = client.upload_dataset(file, name)
     print_json(dataset) if json else print(dataset["id"])
 
 
 def list_datasets(json: JsonOption = False, data_dir: ClientDataDir = None) -> None:
     """List datasets."""
-    from modelyard.cli.client import Client
+    from modelyard.cli.client import connect
     from modelyard.cli.console import print_json, print_table
-    from modelyard.cli.credentials import find_credentials
 
-    credentials = find_credentials(data_dir)
-    with Client(credentials.api_url, credentials.api_key) as client:
+    with connect(data_dir) as client:
         found = client.get("/v1/datasets")["data"]
     if json:
         print_json({"data": found})

@@ -1,6 +1,5 @@
 """Commands for jobs and pipelines: submit, jobs, watch, logs, explain, cancel."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -30,12 +29,13 @@ def submit(
     data_dir: ClientDataDir = None,
 ) -> None:
     """Submit a job {spec: {kind, …}} or a pipeline {name, jobs: {…}}."""
+    from modelyard.cli.client import connect
     from modelyard.cli.console import print_json, say
     from modelyard.cli.documents import read_submission
     from modelyard.cli.following import follow
 
     submission = read_submission(file)
-    with _client(data_dir) as client:
+    with connect(data_dir) as client:
         send = client.submit_job if submission.type == "job" else client.submit_pipeline
         thing = send(submission.body, idempotency_key)
         say(f"submitted {submission.type} {thing['id']}")
@@ -47,9 +47,10 @@ def submit(
 
 def watch(job_id: JobId, timeout: Timeout = None, json: JsonOption = False, data_dir: ClientDataDir = None) -> None:
     """Show live progress of a job or a pipeline until it is done."""
+    from modelyard.cli.client import connect
     from modelyard.cli.following import follow
 
-    with _client(data_dir) as client:
+    with connect(data_dir) as client:
         _report(client, follow(client, job_id, timeout), json)
 
 
@@ -61,10 +62,11 @@ def jobs(
     data_dir: ClientDataDir = None,
 ) -> None:
     """List jobs, newest first."""
+    from modelyard.cli.client import connect
     from modelyard.cli.console import print_json, print_table
     from modelyard.cli.progress import name_of, state_of
 
-    with _client(data_dir) as client:
+    with connect(data_dir) as client:
         found = list(client.list_jobs(limit, state=state, kind=kind))
     if json:
         print_json({"data": found})
@@ -91,17 +93,19 @@ def logs(
     data_dir: ClientDataDir = None,
 ) -> None:
     """Print what a job wrote to its log."""
+    from modelyard.cli.client import connect
     from modelyard.cli.following import print_logs
 
-    with _client(data_dir) as client:
+    with connect(data_dir) as client:
         print_logs(client, job_id, follow, json)
 
 
 def explain(job_id: JobId, json: JsonOption = False, data_dir: ClientDataDir = None) -> None:
     """Say why a job waits, runs or failed, and what to do about it."""
+    from modelyard.cli.client import connect
     from modelyard.cli.console import print_json, results
 
-    with _client(data_dir) as client:
+    with connect(data_dir) as client:
         found = client.explain_job(job_id)
     if json:
         print_json(found)
@@ -114,19 +118,12 @@ def explain(job_id: JobId, json: JsonOption = False, data_dir: ClientDataDir = N
 
 def cancel(job_id: JobId, json: JsonOption = False, data_dir: ClientDataDir = None) -> None:
     """Ask a job to save and stop."""
+    from modelyard.cli.client import connect
     from modelyard.cli.console import print_json
 
-    with _client(data_dir) as client:
+    with connect(data_dir) as client:
         job = client.cancel_job(job_id)
     print_json(job) if json else print(f"{job['id']} is {job['state']}")
-
-
-def _client(data_dir: Path | None) -> "Client":
-    from modelyard.cli.client import Client
-    from modelyard.cli.credentials import find_credentials
-
-    credentials = find_credentials(data_dir)
-    return Client(credentials.api_url, credentials.api_key)
 
 
 def _report(client: "Client", thing: Document, json: bool) -> None:

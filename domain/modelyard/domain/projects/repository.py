@@ -35,12 +35,17 @@ class Caller:
 
 def get_or_create_project(session: Session, name: str = DEFAULT_PROJECT) -> Project:
     """The project of a name."""
-    project = session.exec(select(Project).where(Project.name == name)).first()
+    project = find_project(session, name)
     if project is None:
         project = Project(id=new_id("proj"), name=name, created_at=time.time())
         session.add(project)
         session.flush()
     return project
+
+
+def find_project(session: Session, name: str) -> Project | None:
+    """The project of a name, if there is one."""
+    return session.exec(select(Project).where(Project.name == name)).first()
 
 
 def create_key(
