@@ -63,11 +63,15 @@ class TestSubmit:
             with pytest.raises(UnknownReference):
                 factory.job("pretrain", spec={"dataset": reference})
 
-    def test_one_machine_only(self, factory: Factory) -> None:
-        request = JobRequest(parse_spec(spec_of("import")), shape=Shape(8, "gpu", nodes=4))
-        with pytest.raises(InvalidRequest, match="one machine") as caught:
+    @pytest.mark.parametrize(
+        ("kind", "nodes", "why"),
+        [("import", 4, "is one process and runs on one worker"), ("pretrain", 65, "the 64 a job may have")],
+    )
+    def test_more_workers_than_it_can_use(self, factory: Factory, kind: str, nodes: int, why: str) -> None:
+        request = JobRequest(parse_spec(spec_of(kind)), shape=Shape(1, "gpu", nodes=nodes))
+        with pytest.raises(InvalidRequest, match=why) as caught:
             write(factory.database, submit, factory.project_id, request)
-        assert (caught.value.field, caught.value.value) == ("resources.nodes", 4)
+        assert (caught.value.field, caught.value.value) == ("resources.nodes", nodes)
 
     @pytest.mark.parametrize(
         ("kind", "slots", "queue"), [("import", 1, "prepare"), ("pretrain", 1, "pretrain"), ("pretrain", 2, "pretrain.2slot")]

@@ -41,6 +41,11 @@ class Settings(BaseSettings):
     scheduler_interval_seconds: float = Field(default=1.0, gt=0)
     """How often the scheduler looks for lost tickets, dead leases and finished pipeline parts."""
 
+    gang_ready_seconds: float = Field(default=60.0, gt=0)
+    """How long the workers of a job with `nodes` > 1 may take to begin their parts before all give their slots back."""
+    gang_reserve_seconds: float = Field(default=60.0, ge=0)
+    """A job with `nodes` > 1 that waited longer has workers kept free for it, one such job at a time."""
+
     serve_host: str = "127.0.0.1"
     """Where model servers listen."""
     advertise_host: str = "127.0.0.1"

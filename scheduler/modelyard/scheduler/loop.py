@@ -19,6 +19,7 @@ from modelyard.kit.database import Database
 from modelyard.kit.logs import get_logger, set_up_logs
 from modelyard.kit.queue import Broker, make_app
 from modelyard.kit.settings import Settings, get_settings
+from modelyard.scheduler.gangs import end_unready_gangs, place_gangs
 from modelyard.scheduler.pipelines import advance_held_jobs, settle_pipelines
 from modelyard.scheduler.relay import Relay
 from modelyard.scheduler.repair import end_dead_leases, forget_old_requests, forget_silent_workers
@@ -46,6 +47,8 @@ def make_chores(settings: Settings, database: Database) -> list[Chore]:
     relay = Relay(database, Broker(settings), make_app(settings))
     return [
         Chore("end dead leases", interval, lambda: end_dead_leases(database, settings)),
+        Chore("place gangs", interval, lambda: place_gangs(database, settings)),
+        Chore("end unready gangs", interval, lambda: end_unready_gangs(database, settings)),
         Chore("advance held jobs", interval, lambda: advance_held_jobs(database)),
         Chore("ring again", interval, relay.tick),
         Chore("add up tallies", interval, lambda: add_up_tallies(database)),

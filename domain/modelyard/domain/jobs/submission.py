@@ -16,6 +16,7 @@ from modelyard.domain.jobs.lifecycle import JobState
 from modelyard.domain.jobs.queues import Shape, effective_accelerator, queue_name
 from modelyard.domain.jobs.tables import Job, JobEvent
 from modelyard.domain.jobs.tallies import note_new
+from modelyard.domain.scheduling.gangs import MOST_NODES
 from modelyard.domain.specs import KINDS, find_references
 from modelyard.domain.specs.base import FoundReference, JobSpec
 from modelyard.kit.database import read_clock
@@ -132,11 +133,16 @@ def kind_of(request: JobRequest) -> str:
 def check_shape(request: JobRequest) -> None:
     """Refuse shapes no worker could give. Pure. Raises `InvalidRequest`."""
     kind, shape = kind_of(request), request.shape
-    if shape.nodes > 1:
+    if shape.nodes > MOST_NODES:
         raise InvalidRequest(
-            "resources.nodes: this version runs a job on one machine; ask for more slots instead",
+            f"resources.nodes: {shape.nodes} workers at once are more than the {MOST_NODES} a job may have; "
+            "ask for more slots on each instead",
             field="resources.nodes",
             value=shape.nodes,
+        )
+    if shape.nodes > 1 and not KINDS[kind].is_distributed:
+        raise InvalidRequest(
+            f"resources.nodes: a {kind} job is one process and runs on one worker", field="resources.nodes", value=shape.nodes
         )
     if shape.slots > 1 and not KINDS[kind].is_distributed:
         raise InvalidRequest(

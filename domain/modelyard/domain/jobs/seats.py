@@ -1,0 +1,115 @@
+"""Seats: each worker's part in an attempt of a gang. Taken, renewed and left by compare-and-set, by the database's clock.
+
+The attempt itself belongs to the runner of node 0, through the job's lease as always; the other nodes hold leases on their
+seats. The next attempt starts only when no seat of an earlier one can have a living process.
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any, cast
+
+from sqlalchemy import CursorResult, delete, update
+from sqlmodel import Session, col, select
+
+from modelyard.domain.jobs.lifecycle import ACTIVE, JobState, Outcome, StaleAttempt
+from modelyard.domain.jobs.ownership import Renewal, finish, own
+from modelyard.domain.jobs.tables import Attempt, Job, Seat
+from modelyard.domain.workers.tables import Reservation
+from modelyard.kit.database import database_now
+
+
+class SeatState(StrEnum):
+    """Where a seat is in its life."""
+
+    RESERVED = "reserved"
+    RUNNING = "running"
+    LEFT = "left"
+
+
+def list_seats(session: Session, job_id: str, attempt: int) -> Sequence[Seat]:
+    """In order of node rank."""
+    query = select(Seat).where(Seat.job_id == job_id, Seat.attempt == attempt)
+    return session.exec(query.order_by(col(Seat.node_rank))).all()
+
+
+def list_reserved(session: Session, worker_id: str) -> Sequence[tuple[Seat, Job]]:
+    """Seats a worker has yet to take, those of attempts that ended meanwhile included."""
+    query = select(Seat, Job).join(Job, col(Job.id) == col(Seat.job_id))
+    return session.exec(query.where(Seat.worker_id == worker_id, Seat.state == SeatState.RESERVED)).all()
+
+
+def list_lingering(session: Session, job_ids: Sequence[str], grace_seconds: float) -> Sequence[Seat]:
+    """Seats that may still have processes: not left, and their lease not over for so long.
+
+    A seat never taken has none. Node 0 has no lease of its own: its attempt ends only after its processes or the job's lease.
+    """
+    lingers = (Seat.state == SeatState.RUNNING, col(Seat.lease_expires_at) + grace_seconds > database_now())
+    return session.exec(select(Seat).where(col(Seat.job_id).in_(job_ids), *lingers)).all()
+
+
+def take(session: Session, seat: Seat, slots: list[str], lease_seconds: float) -> Job:
+    """Begin a worker's part. Raises `StaleAttempt` if the attempt is over or the seat is no longer reserved."""
+    # Writing to the job's row orders this against the end of the attempt: a seat is taken before it, or not at all.
+    more = {"lease_expires_at": database_now() + lease_seconds} if seat.node_rank == 0 else {}
+    job = own(session, seat.job_id, seat.attempt, **more)
+    lease = database_now() + lease_seconds if seat.node_rank > 0 else None
+    values = {"state": str(SeatState.RUNNING), "slots": slots, "lease_expires_at": lease}
+    if _update_seat(session, seat, {SeatState.RESERVED}, values) == 0:
+        raise StaleAttempt(seat.job_id, seat.attempt)
+    if seat.node_rank == 0:
+        mine = (col(Attempt.job_id) == seat.job_id, col(Attempt.seq) == seat.attempt)
+        session.execute(update(Attempt).where(*mine).values(slots=slots))
+    kept = (col(Reservation.worker_id) == seat.worker_id, col(Reservation.job_id) == seat.job_id)
+    session.execute(delete(Reservation).where(*kept))
+    return job
+
+
+def renew_seat(session: Session, job_id: str, attempt: int, node_rank: int, lease_seconds: float) -> Renewal:
+    """Prolong a seat's lease. Raises `StaleAttempt` once the seat is left or the attempt is over."""
+    # No lock on the job: until this is committed, the lease that others see is the one before it.
+    job = session.exec(select(Job).where(Job.id == job_id, Job.attempt == attempt, col(Job.state).in_(ACTIVE))).first()
+    seat = Seat(job_id=job_id, attempt=attempt, node_rank=node_rank, worker_id="", made_at=0.0)
+    lease = database_now() + lease_seconds
+    if job is None or _update_seat(session, seat, {SeatState.RUNNING}, {"lease_expires_at": lease}) == 0:
+        raise StaleAttempt(job_id, attempt)
+    return Renewal(job.stop_requested)
+
+
+def leave(
+    session: Session,
+    seat: Seat,
+    outcome: Outcome | None = None,
+    message: str | None = None,
+    exit_code: int | None = None,
+    failing_rank: int | None = None,
+) -> None:
+    """End a worker's part: its processes are gone. `outcome`: only if it says something about the attempt."""
+    values = {"state": str(SeatState.LEFT), "outcome": outcome and str(outcome), "message": message, "lease_expires_at": None}
+    more = {"exit_code": exit_code, "failing_rank": failing_rank}
+    _update_seat(session, seat, {SeatState.RESERVED, SeatState.RUNNING}, {**values, **more})
+
+
+def give_back(session: Session, seat: Seat, outcome: Outcome, message: str) -> None:
+    """Leave a seat whose slots are not to be had any more; the attempt ends as a hand-over. Raises `StaleAttempt`."""
+    leave(session, seat, outcome, message)
+    finish(session, seat.job_id, seat.attempt, outcome, message)
+
+
+def ask_to_stop(session: Session, job_id: str, attempt: int, reason: str) -> None:
+    """Ask all nodes of an attempt to save and leave, unless somebody asked before."""
+    running = (col(Job.id) == job_id, col(Job.attempt) == attempt, col(Job.state) == JobState.RUNNING)
+    session.execute(update(Job).where(*running, col(Job.stop_requested).is_(None)).values(stop_requested=reason))
+
+
+def set_rendezvous(session: Session, job_id: str, attempt: int, address: str) -> None:
+    """Say where the ranks meet. Raises `StaleAttempt`."""
+    own(session, job_id, attempt)
+    mine = (col(Attempt.job_id) == job_id, col(Attempt.seq) == attempt)
+    session.execute(update(Attempt).where(*mine).values(rendezvous=address))
+
+
+def _update_seat(session: Session, seat: Seat, states: set[SeatState], values: dict[str, Any]) -> int:
+    key = (col(Seat.job_id) == seat.job_id, col(Seat.attempt) == seat.attempt, col(Seat.node_rank) == seat.node_rank)
+    statement = update(Seat).where(*key, col(Seat.state).in_(states)).values(**values)
+    result = cast(CursorResult[Any], session.execute(statement.execution_options(synchronize_session=False)))
+    return result.rowcount

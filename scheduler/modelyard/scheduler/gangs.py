@@ -1,0 +1,59 @@
+"""Gangs, placed: all seats of a job in one transaction; workers kept free for one that waited long; late seats given up."""
+
+from modelyard.domain.jobs.gangs import (
+    claim_gang,
+    end_unready,
+    has_kept,
+    keep_only,
+    list_unready,
+    list_waiting_gangs,
+    view_workers,
+)
+from modelyard.domain.scheduling.gangs import Placement, WaitingGang, keep_free, place
+from modelyard.kit.database import Database, read_clock
+from modelyard.kit.logs import get_logger
+from modelyard.kit.settings import Settings
+from modelyard.scheduler.repair import GRACE_SHARE
+
+KEPT_SECONDS = 15.0
+"""A reservation is renewed at every look, so a scheduler that is gone keeps nothing free for long."""
+log = get_logger(__name__)
+
+
+def place_gangs(database: Database, settings: Settings) -> None:
+    """Start every gang whose workers are all free, and keep workers free for the best that waited too long."""
+    grace = settings.lease_seconds * GRACE_SHARE
+    with database.read() as session:
+        gangs = list_waiting_gangs(session, grace)
+        workers = view_workers(session) if gangs else []
+        is_kept = has_kept(session)
+    placed = {each.job_id for each in place(gangs, workers) if _start(database, settings, each, grace)}
+    waiting = [gang for gang in gangs if gang.job_id not in placed]
+    wanted = keep_free(waiting, workers, settings.gang_reserve_seconds)
+    if wanted is not None or is_kept:
+        _keep(database, wanted, waiting)
+
+
+def end_unready_gangs(database: Database, settings: Settings) -> None:
+    """End attempts some of whose workers did not begin in time: the others must not hold their slots in vain."""
+    with database.read() as session:
+        late = list_unready(session, settings.gang_ready_seconds)
+    for seat in late:
+        with database.write() as session:
+            if end_unready(session, seat, settings.gang_ready_seconds):
+                log.warning("gang not ready in time", job_id=seat.job_id, attempt=seat.attempt, worker=seat.worker_id)
+
+
+def _start(database: Database, settings: Settings, placement: Placement, grace_seconds: float) -> bool:
+    with database.write() as session:
+        job = claim_gang(session, placement, settings.gang_ready_seconds, settings.lease_seconds, grace_seconds)
+    if job is None:
+        return False
+    log.info("gang placed", job_id=job.id, attempt=job.attempt, workers=list(placement.worker_ids))
+    return True
+
+
+def _keep(database: Database, placement: Placement | None, gangs: list[WaitingGang]) -> None:
+    slots = next((gang.slots for gang in gangs if placement is not None and gang.job_id == placement.job_id), 0)
+    with database.write() as session:
+        keep_only(session, placement, slots, read_clock(session) + KEPT_SECONDS)
