@@ -2,9 +2,34 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from modelyard.api.times import Time
+
+
+class ApprovalCreate(BaseModel):
+    """What an approver has to say."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"comment": "Budget is fine until March"}]})
+
+    comment: str | None = Field(default=None, max_length=1000)
+
+
+class RejectionCreate(BaseModel):
+    """Why a job must not run."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"reason": "Trains on last year's data"}]})
+
+    reason: str = Field(min_length=1, max_length=1000)
+
+
+class RetryCreate(BaseModel):
+    """What to change when a job is tried again; what is left out stays as it was."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"priority": 80}]})
+
+    priority: int | None = Field(default=None, ge=0, le=100)
+    max_attempts: int | None = Field(default=None, ge=1, le=20)
 
 
 class JobError(BaseModel):

@@ -22,6 +22,8 @@ FIXES: dict[str, str] = {
     Outcome.DEPENDENCY_FAILED: "Mend what the message names, then submit again.",
     Outcome.CANCELLED: "Submit the job again if it was cancelled by mistake.",
     "dependency": "Wait for the steps named in the message.",
+    "approval": "Approve it: `modelyard approve ID`, or turn it down: `modelyard reject ID --reason …`.",
+    "rejected": "Ask who rejected it; then submit it again, or POST /v1/jobs/{id}/retry.",
     "traffic": "Send requests to the deployment: POST /v1/chat/completions.",
 }
 

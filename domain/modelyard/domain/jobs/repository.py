@@ -56,6 +56,22 @@ def list_checkpoints(session: Session, job_id: str) -> Sequence[Checkpoint]:
     return session.exec(select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(*order)).all()
 
 
+def list_resumable(session: Session, job_id: str) -> Sequence[Checkpoint]:
+    """Checkpoints a job may continue from, best first: its own, then those of the jobs it tries again with the same inputs."""
+    job = session.get(Job, job_id)
+    wanted = _input_ids(job) if job is not None else {}
+    found: list[Checkpoint] = []
+    while job is not None:
+        if _input_ids(job) == wanted:
+            found += list_checkpoints(session, job.id)
+        job = session.get(Job, job.retry_of) if job.retry_of else None
+    return found
+
+
+def _input_ids(job: Job) -> dict[str, str]:
+    return {place: given["id"] for place, given in job.inputs.items()}
+
+
 def list_events(session: Session, job_id: str, after: int = 0, limit: int = 200) -> Sequence[JobEvent]:
     """In order of id, those after `after`."""
     events: Sequence[JobEvent] = session.exec(_after(JobEvent, job_id, after, limit)).all()

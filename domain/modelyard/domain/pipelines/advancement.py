@@ -11,8 +11,7 @@ from modelyard.domain.jobs.lifecycle import JobState, Outcome
 from modelyard.domain.jobs.ownership import change
 from modelyard.domain.jobs.tables import Job
 from modelyard.domain.pipelines.lifecycle import pipeline_state
-from modelyard.domain.pipelines.repository import Held, list_steps, list_steps_before
-from modelyard.domain.pipelines.tables import Pipeline
+from modelyard.domain.pipelines.repository import Held, list_steps, list_steps_before, lock_pipeline
 from modelyard.kit.database import database_now, read_clock
 
 
@@ -32,7 +31,7 @@ def advance(session: Session, job_id: str) -> Job | None:
         return job
     verdict, inputs = _judge(session, job, list_steps_before(session, job))
     if verdict.state is JobState.HELD:
-        job.reason, job.message = verdict.reason, verdict.message
+        job.reason, job.message, job.inputs = verdict.reason, verdict.message, inputs
         session.add(job)
     elif verdict.state is JobState.FAILED:
         values = {"reason": verdict.reason, "message": verdict.message, "finished_at": database_now()}
@@ -51,10 +50,9 @@ def _judge(session: Session, job: Job, steps: Mapping[str, Job]) -> tuple[Verdic
 
 def settle(session: Session, pipeline_id: str) -> None:
     """Give a pipeline its final state once every step has one."""
-    # Locked: a step may be tried again at this moment, and then the pipeline goes on.
-    pipeline = session.get(Pipeline, pipeline_id, with_for_update=True)
+    pipeline = lock_pipeline(session, pipeline_id)  # a step may be tried again at this moment, and then the pipeline goes on
     state = pipeline_state(list_steps(session, pipeline_id))
-    if pipeline is not None and pipeline.state == "running" and state != "running":
+    if pipeline.state == "running" and state != "running":
         pipeline.state = state
         pipeline.finished_at = read_clock(session)
         session.add(pipeline)
