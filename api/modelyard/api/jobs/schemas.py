@@ -148,16 +148,3 @@ class CheckpointPublic(BaseModel):
     bytes: int
     metrics: dict[str, Any]
     created_at: Time
-
-
-class ExplanationPublic(BaseModel):
-    """Why a job is where it is, and the way out."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    state: str
-    summary: str
-    reason: str | None
-    details: list[str]
-    fix: str | None
-    log_lines: list[str]

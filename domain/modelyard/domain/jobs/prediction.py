@@ -29,6 +29,7 @@ class Occupied:
     slots: int
     elapsed_seconds: float
     progress: float = 0.0
+    job_id: str = ""
     never_ends: bool = False
     """A service: it runs until somebody stops it."""
 

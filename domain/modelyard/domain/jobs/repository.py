@@ -84,9 +84,11 @@ def list_logs(session: Session, job_id: str, after: int = 0, limit: int = 500) -
     return chunks
 
 
-def last_log_lines(session: Session, job_id: str, attempt: int, count: int = 20) -> list[str]:
-    """The last lines an attempt wrote, oldest first."""
+def last_log_lines(session: Session, job_id: str, attempt: int, count: int = 20, rank: int | None = None) -> list[str]:
+    """The last lines an attempt wrote, oldest first; `rank`: only those of one rank."""
     query = select(LogChunk).where(LogChunk.job_id == job_id, LogChunk.attempt == attempt)
+    if rank is not None:
+        query = query.where(LogChunk.rank == rank)
     chunks = session.exec(query.order_by(col(LogChunk.id).desc()).limit(count)).all()
     lines = [line for chunk in reversed(chunks) for line in chunk.text.splitlines() if line.strip()]
     return lines[-count:]
@@ -125,24 +127,6 @@ def find_with_dead_lease(session: Session, job_id: str, grace_seconds: float) ->
 
 def _with_dead_lease(grace_seconds: float) -> Any:
     return select(Job).where(col(Job.state).in_(ACTIVE), col(Job.lease_expires_at) + grace_seconds < database_now())
-
-
-def list_ahead(session: Session, job: Job, limit: int = 5) -> Sequence[Job]:
-    """Waiting jobs of the same queue that go first, best first."""
-    query = (
-        select(Job)
-        .where(Job.queue == job.queue, Job.state == JobState.QUEUED)
-        .where((col(Job.order_key) < job.order_key) | ((col(Job.order_key) == job.order_key) & (col(Job.id) < job.id)))
-        .order_by(col(Job.order_key), col(Job.id))
-        .limit(limit)
-    )
-    return session.exec(query).all()
-
-
-def list_running_in_stage(session: Session, stage: str, limit: int = 5) -> Sequence[Job]:
-    """Jobs of a stage that hold slots now."""
-    query = select(Job).where(Job.stage == stage, col(Job.state).in_(ACTIVE)).order_by(col(Job.started_at)).limit(limit)
-    return session.exec(query).all()
 
 
 def find_job(session: Session, job_id: str, for_update: bool = False) -> Job | None:
