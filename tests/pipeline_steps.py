@@ -38,12 +38,12 @@ def look(factory: Factory, pipeline_id: str | None) -> dict[str, str]:
     return {name: job.state for name, job in jobs_of(factory, pipeline_id).items()}
 
 
-def succeed(factory: Factory, job: Job, **made: tuple[str, str]) -> None:
-    """Run a job to its end; `made`: output name -> (type, name)."""
+def succeed(factory: Factory, job: Job, content: str = "a", **made: tuple[str, str]) -> None:
+    """Run a job to its end; `made`: output name -> (type, name), all of the same content."""
     claimed = factory.claimed(job)
-    rows = {name: factory.registered(type_, title, job_id=job.id) for name, (type_, title) in made.items()}
+    rows = {name: factory.registered(type_, title, content, job_id=job.id) for name, (type_, title) in made.items()}
     outputs = {name: {"type": made[name][0], "id": row.id} for name, row in rows.items()}
-    write(factory.database, finish, job.id, claimed.attempt, Outcome.SUCCEEDED, outputs=outputs)
+    write(factory.database, finish, job.id, claimed.attempt, Outcome.SUCCEEDED, outputs=outputs, figures={"loss": 2.5})
 
 
 def fail(factory: Factory, job: Job) -> None:

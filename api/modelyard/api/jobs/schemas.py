@@ -73,6 +73,7 @@ class JobPublic(BaseModel):
     approved_at: Time | None
     approved_by: str | None
     retry_of: str | None
+    reused_from: str | None
     worker_id: str | None
     start_at: Time | None
     submitted_at: Time

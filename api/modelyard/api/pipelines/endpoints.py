@@ -22,8 +22,11 @@ def create_pipeline(
     body: PipelineCreate, response: Response, later: BackgroundTasks, platform: PlatformDep, caller: Writer, once: OnceDep
 ) -> PipelinePublic:
     """Submit all jobs of a pipeline, or none if one of them is wrong."""
-    steps = {name: step.to_step() for name, step in body.jobs.items()}
-    id_, is_new = once.create(caller, lambda session: service.create_pipeline(session, caller.project_id, body.name, steps).id)
+
+    def make(session: Session) -> str:
+        return service.create_pipeline(session, caller.project_id, body.name, body.to_steps(), body.reuse).id
+
+    id_, is_new = once.create(caller, make)
     with platform.database.read() as session:
         jobs = list(repository.list_steps(session, id_))
         shown = _show(session, repository.get_pipeline_or_raise(session, caller.project_id, id_))

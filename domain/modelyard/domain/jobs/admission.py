@@ -51,7 +51,7 @@ def is_done(job: Job) -> bool:
 
 
 def resolve_inputs(session: Session, project_id: str, spec: JobSpec, steps: Mapping[str, Job]) -> dict[str, dict[str, Any]]:
-    """Pin every reference of a spec: place -> `{"type", "id", "name", "version"}`. Raises `UnknownReference`."""
+    """Pin every reference of a spec: place -> `{"type", "id", "name", "version", "sha256"}`. Raises `UnknownReference`."""
     return {found.path: pin(session, project_id, found, steps) for found in find_references(spec)}
 
 
@@ -66,7 +66,7 @@ def pin(session: Session, project_id: str, found: FoundReference, steps: Mapping
     else:
         row = find(session, project_id, found.type, reference)
         if row is not None:
-            return {"type": found.type, "id": row.id, "name": row.name, "version": row.version}
+            return {"type": found.type, "id": row.id, "name": row.name, "version": row.version, "sha256": row.sha256}
     raise UnknownReference(_say_unknown(session, project_id, found), field=f"spec.{found.path}", value=found.value)
 
 

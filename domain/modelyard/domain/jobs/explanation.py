@@ -56,6 +56,8 @@ def explain(situation: Situation) -> Explanation:
         return _explain_failure(situation)
     if state.is_active():
         return _explain_running(situation)
+    if job.reused_from is not None:
+        return Explanation(job.state, job.message or "", "reused")
     if state is JobState.SUCCEEDED and job.started_at and job.finished_at:
         took = job.finished_at - job.started_at
         summary = f"The job succeeded, {took:.0f} s after its last start."

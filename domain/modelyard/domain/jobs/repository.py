@@ -68,6 +68,12 @@ def list_resumable(session: Session, job_id: str) -> Sequence[Checkpoint]:
     return found
 
 
+def list_with_fingerprint(session: Session, project_id: str, fingerprint: str, limit: int = 5) -> Sequence[Job]:
+    """Jobs that succeeded with the same spec and inputs, newest first."""
+    query = select(Job).where(Job.project_id == project_id, Job.fingerprint == fingerprint, Job.state == JobState.SUCCEEDED)
+    return session.exec(query.order_by(col(Job.id).desc()).limit(limit)).all()
+
+
 def _input_ids(job: Job) -> dict[str, str]:
     return {place: given["id"] for place, given in job.inputs.items()}
 

@@ -70,7 +70,7 @@ def find_behind(name: str, steps: Sequence[Job]) -> list[Job]:
 def _make_anew(session: Session, pipeline: Pipeline, steps: Sequence[Job], changes: RetryChanges) -> list[Job]:
     made = []
     for step in steps:
-        place = Place(pipeline.id, str(step.step), step.depends_on)
+        place = Place(pipeline.id, str(step.step), step.depends_on, pipeline.reuse)
         made.append(submit(session, pipeline.project_id, request_again(step, changes), place))
     pipeline.state, pipeline.finished_at = "running", None
     session.add(pipeline)
