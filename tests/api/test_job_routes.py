@@ -183,6 +183,19 @@ class TestStop:
         )
         check_problem(api.client.post(f"{path}/cancel"), 409, "conflict", "job_id")
 
+    def test_cancel_without_keeping_the_checkpoints(self, api: Api) -> None:
+        api.factory.registered()
+        job = api.factory.running("pretrain")
+        answer = api.client.post(f"/v1/jobs/{job.id}/cancel?keep_checkpoint=false")
+        assert (answer.status_code, answer.json()["state"]) == (202, "cancelling")
+        assert api.factory.get(Job, job.id).stop_requested == "discarded"
+
+    def test_a_running_job_that_cannot_continue_cannot_pause(self, api: Api, check_problem: Any) -> None:
+        job = api.factory.running("import")
+        problem = api.client.post(f"/v1/jobs/{job.id}/pause")
+        check_problem(problem, 409, "conflict")
+        assert "cancel it instead" in problem.json()["detail"]
+
     def test_a_job_being_claimed_is_cancelled_all_the_same(self, api_on_both: Api) -> None:
         if api_on_both.factory.database.engine.dialect.name == "sqlite":
             pytest.skip("SQLite has one writer at a time: the cancel simply comes later")

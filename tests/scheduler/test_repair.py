@@ -9,7 +9,7 @@ from modelyard.domain.jobs.stopping import cancel
 from modelyard.domain.jobs.tables import Attempt, Job
 from modelyard.domain.projects.repository import remember
 from modelyard.domain.projects.tables import RememberedRequest
-from modelyard.domain.workers.repository import FORGOTTEN_SECONDS, SILENT_SECONDS
+from modelyard.domain.workers.repository import report_worker
 from modelyard.domain.workers.tables import Worker
 from modelyard.kit.settings import Settings
 from modelyard.scheduler.pipelines import advance_held_jobs, settle_pipelines
@@ -52,7 +52,7 @@ class TestDeadLease:
 
     def test_losing_its_worker_again_and_again_is_the_jobs_fault(self, factory: Factory, settings: Settings) -> None:
         job = factory.job()
-        for _ in range(5):
+        for _ in range(3):
             factory.update(factory.claimed(job), lease_expires_at=1.0)
             end_dead_leases(factory.database, settings)
             factory.update(job, not_before=0.0)
@@ -74,10 +74,9 @@ class TestForgetRequests:
 
 class TestForget:
     def test_silent_workers(self, factory: Factory) -> None:
-        factory.worker("w", silent_seconds=SILENT_SECONDS + 1)
-        factory.worker("gone", silent_seconds=FORGOTTEN_SECONDS + 1, state="offline")
+        write(factory.database, report_worker, Worker(id="w", host="h", pid=1, state="online", started_at=0.0, heartbeat_at=0.0))
         forget_silent_workers(factory.database)
-        assert [(row.id, row.state) for row in factory.find(select(Worker))] == [("w", "offline")]
+        assert factory.get(Worker, "w").state == "offline"
 
 
 class TestAdvance:

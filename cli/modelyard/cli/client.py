@@ -87,9 +87,9 @@ class Client:
                 return
             after = page["next"]
 
-    def cancel_job(self, job_id: str) -> Document:
-        """Ask a job to save and stop. Raises `NotFound`, or `Conflict` when it is over."""
-        job: Document = self.post(f"/v1/jobs/{job_id}/cancel")
+    def cancel_job(self, job_id: str, keep_checkpoint: bool = True) -> Document:
+        """Ask a job to save and stop, or to stop without saving. Raises `NotFound`, or `Conflict` when it is over."""
+        job: Document = self.post(f"/v1/jobs/{job_id}/cancel" + ("" if keep_checkpoint else "?keep_checkpoint=false"))
         return job
 
     def explain_job(self, job_id: str) -> Document:

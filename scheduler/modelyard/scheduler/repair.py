@@ -4,14 +4,15 @@ from sqlmodel import Session
 
 from modelyard.domain.jobs.lifecycle import Outcome
 from modelyard.domain.jobs.ownership import finish
-from modelyard.domain.jobs.repository import find_with_dead_lease, list_with_dead_lease
+from modelyard.domain.jobs.recording import forget_checkpoints, list_discarded
+from modelyard.domain.jobs.repository import find_with_dead_lease, list_checkpoints, list_with_dead_lease
 from modelyard.domain.projects.repository import forget_requests
-from modelyard.domain.workers.hosts import forget_strikes
-from modelyard.domain.workers.repository import forget_workers, mark_silent_offline
+from modelyard.domain.workers.repository import mark_silent_offline
 from modelyard.kit.database import Database
 from modelyard.kit.faults import fault
 from modelyard.kit.logs import get_logger
 from modelyard.kit.settings import Settings
+from modelyard.kit.storage import ArtifactStore
 
 GRACE_SHARE = 0.25
 """A lease is called dead this share of its length after it ended: the runner ends its own tree before that."""
@@ -40,13 +41,9 @@ def end_dead_lease(session: Session, job_id: str, grace_seconds: float, lease_se
 
 
 def forget_silent_workers(database: Database) -> None:
-    """Mark workers offline that sent no heartbeat, and forget those offline for a week."""
+    """Mark workers offline that sent no heartbeat."""
     with database.write() as session:
         mark_silent_offline(session)
-        forget_strikes(session)
-        forgotten = forget_workers(session)
-    if forgotten:
-        log.info("forgot workers", workers=forgotten)
 
 
 def forget_old_requests(database: Database) -> None:
@@ -55,3 +52,18 @@ def forget_old_requests(database: Database) -> None:
         forgotten = forget_requests(session)
     if forgotten:
         log.info("forgot old requests", requests=forgotten)
+
+
+def discard_checkpoints(database: Database, store: ArtifactStore) -> None:
+    """Remove the checkpoints of jobs that were cancelled without keeping them.
+
+    The store first: if this stops half-way, the rows still say what is left to remove. Nobody reads what they name any more.
+    """
+    with database.read() as session:
+        found = {job.id: [each.artifact_key for each in list_checkpoints(session, job.id)] for job in list_discarded(session)}
+    for job_id, keys in found.items():
+        for key in keys:
+            store.delete(key)
+        with database.write() as session:
+            forget_checkpoints(session, job_id)
+        log.info("checkpoints discarded", job_id=job_id, checkpoints=len(keys))

@@ -6,24 +6,22 @@ from fastapi import APIRouter, BackgroundTasks, Header, Query, Response
 from fastapi.responses import StreamingResponse
 
 from modelyard.api.dependencies import OnceDep, PageDep, PlatformDep, Reader, Writer
-from modelyard.api.jobs.explanations import ExplanationPublic
 from modelyard.api.jobs.schemas import (
     AttemptPublic,
     CheckpointPublic,
     EventPublic,
+    ExplanationPublic,
     JobPublic,
     LogPublic,
     MetricPublic,
 )
-from modelyard.api.jobs.service import ring_or_leave, show_job
+from modelyard.api.jobs.service import explain_job, ring_or_leave, show_job
 from modelyard.api.jobs.streaming import stream_events
 from modelyard.api.pages import PageOf, make_page
 from modelyard.domain.jobs import repository, stopping
 from modelyard.domain.jobs.bodies import JobCreate
-from modelyard.domain.jobs.inquiry import explain_job
 from modelyard.domain.jobs.lifecycle import JobState
 from modelyard.domain.jobs.submission import submit
-from modelyard.kit.database import read_clock
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 Cursor = Annotated[int, Query(ge=0, le=2**63 - 1, description="Id of the last one seen")]
@@ -75,17 +73,22 @@ def get_job(job_id: str, platform: PlatformDep, caller: Reader) -> JobPublic:
 
 
 @router.post("/{job_id}/cancel", status_code=202)
-def cancel_job(job_id: str, platform: PlatformDep, caller: Writer) -> JobPublic:
+def cancel_job(
+    job_id: str,
+    platform: PlatformDep,
+    caller: Writer,
+    keep_checkpoint: Annotated[bool, Query(description="False: end it without saving, and remove its checkpoints")] = True,
+) -> JobPublic:
     """End a job: at once if it waits; if it runs it saves a checkpoint, leaves, and no process of it stays."""
     with platform.database.write() as session:
         job = repository.get_job_or_raise(session, caller.project_id, job_id, for_update=True)
-        stopping.cancel(session, job)
+        stopping.cancel(session, job, keep_checkpoint)
         return show_job(job)
 
 
 @router.post("/{job_id}/pause", status_code=202)
 def pause_job(job_id: str, platform: PlatformDep, caller: Writer) -> JobPublic:
-    """Ask a running job to save and leave, to be resumed later."""
+    """Stop a job until it is resumed: at once if it waits; if it runs it saves and leaves. 409 where its kind cannot."""
     with platform.database.write() as session:
         job = repository.get_job_or_raise(session, caller.project_id, job_id, for_update=True)
         stopping.pause(session, job)
@@ -94,7 +97,7 @@ def pause_job(job_id: str, platform: PlatformDep, caller: Writer) -> JobPublic:
 
 @router.post("/{job_id}/resume", status_code=202)
 def resume_job(job_id: str, later: BackgroundTasks, platform: PlatformDep, caller: Writer) -> JobPublic:
-    """Queue a paused job again; it continues from its checkpoint."""
+    """Let a paused job wait again, in its queue or for what it was held for; it continues from its checkpoint."""
     with platform.database.write() as session:
         job = repository.get_job_or_raise(session, caller.project_id, job_id, for_update=True)
         stopping.resume(session, job)
@@ -107,7 +110,7 @@ def explain(job_id: str, platform: PlatformDep, caller: Reader) -> ExplanationPu
     """Why the job waits or why it failed, and what to do about it."""
     with platform.database.read() as session:
         job = repository.get_job_or_raise(session, caller.project_id, job_id)
-        return ExplanationPublic.of(explain_job(session, job), read_clock(session))
+        return ExplanationPublic.model_validate(explain_job(session, job), from_attributes=True)
 
 
 @router.get("/{job_id}/attempts")

@@ -1,4 +1,4 @@
-"""Commands for jobs and pipelines: submit, jobs, watch, logs, explain, cancel."""
+"""Commands for jobs and pipelines: submit, jobs, watch, logs, explain, cancel, pause, resume."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +16,7 @@ JobId = Annotated[str, typer.Argument(metavar="ID", help="Id of a job.")]
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the `modelyard` command."""
-    for command in (submit, jobs, watch, logs, explain, cancel):
+    for command in (submit, jobs, watch, logs, explain, cancel, pause, resume):
         app.command()(command)
 
 
@@ -104,23 +104,49 @@ def explain(job_id: JobId, json: JsonOption = False, data_dir: ClientDataDir = N
     """Say why a job waits, runs or failed, and what to do about it."""
     from modelyard.cli.client import connect
     from modelyard.cli.console import print_json, results
-    from modelyard.cli.explanations import say_explanation
 
     with connect(data_dir) as client:
         found = client.explain_job(job_id)
     if json:
         print_json(found)
         return
-    results().print("\n".join(say_explanation(found)), markup=False, soft_wrap=True)
+    lines = [f"{found['state']}: {found['summary']}", *(f"  {detail}" for detail in found.get("details") or [])]
+    if found.get("fix"):
+        lines.append(f"what to do: {found['fix']}")
+    results().print("\n".join(lines), markup=False, soft_wrap=True)
 
 
-def cancel(job_id: JobId, json: JsonOption = False, data_dir: ClientDataDir = None) -> None:
+def cancel(
+    job_id: JobId,
+    discard: Annotated[bool, typer.Option("--discard", help="End it without saving, and remove its checkpoints.")] = False,
+    json: JsonOption = False,
+    data_dir: ClientDataDir = None,
+) -> None:
     """Ask a job to save and stop."""
     from modelyard.cli.client import connect
     from modelyard.cli.console import print_json
 
     with connect(data_dir) as client:
-        job = client.cancel_job(job_id)
+        job = client.cancel_job(job_id, keep_checkpoint=not discard)
+    print_json(job) if json else print(f"{job['id']} is {job['state']}")
+
+
+def pause(job_id: JobId, json: JsonOption = False, data_dir: ClientDataDir = None) -> None:
+    """Stop a job until it is resumed: at once if it waits, after saving if it runs."""
+    _ask("pause", job_id, json, data_dir)
+
+
+def resume(job_id: JobId, json: JsonOption = False, data_dir: ClientDataDir = None) -> None:
+    """Let a paused job go on from its checkpoint."""
+    _ask("resume", job_id, json, data_dir)
+
+
+def _ask(what: str, job_id: str, json: bool, data_dir: ClientDataDir) -> None:
+    from modelyard.cli.client import connect
+    from modelyard.cli.console import print_json
+
+    with connect(data_dir) as client:
+        job = client.post(f"/v1/jobs/{job_id}/{what}")
     print_json(job) if json else print(f"{job['id']} is {job['state']}")
 
 

@@ -33,11 +33,11 @@ ACTIVE = frozenset({JobState.RUNNING, JobState.PAUSING, JobState.CANCELLING})
 
 _S = JobState
 LEGAL_MOVES: dict[JobState, frozenset[JobState]] = {
-    _S.HELD: frozenset({_S.QUEUED, _S.CANCELLED, _S.FAILED, _S.SUCCEEDED}),
-    _S.QUEUED: frozenset({_S.RUNNING, _S.CANCELLED, _S.FAILED, _S.QUARANTINED}),
+    _S.HELD: frozenset({_S.QUEUED, _S.PAUSED, _S.CANCELLED, _S.FAILED}),
+    _S.QUEUED: frozenset({_S.RUNNING, _S.PAUSED, _S.CANCELLED, _S.FAILED, _S.QUARANTINED}),
     _S.RUNNING: frozenset({_S.SUCCEEDED, _S.FAILED, _S.QUEUED, _S.PAUSING, _S.CANCELLING, _S.CANCELLED, _S.QUARANTINED}),
     _S.PAUSING: frozenset({_S.PAUSED, _S.SUCCEEDED, _S.FAILED, _S.QUEUED, _S.CANCELLING, _S.QUARANTINED}),
-    _S.PAUSED: frozenset({_S.QUEUED, _S.CANCELLED}),
+    _S.PAUSED: frozenset({_S.QUEUED, _S.HELD, _S.CANCELLED}),
     _S.CANCELLING: frozenset({_S.CANCELLED, _S.SUCCEEDED}),
     _S.SUCCEEDED: frozenset(),
     _S.FAILED: frozenset(),

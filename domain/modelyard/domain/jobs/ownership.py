@@ -1,6 +1,6 @@
 """Who owns a job: claim, renew, finish. Each is one compare-and-set on the attempt number, judged by the database's clock."""
 
-from collections.abc import Sequence
+import random
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -9,13 +9,11 @@ from sqlmodel import Session, col, select
 
 from modelyard.domain.deployments.repository import mark_stopped
 from modelyard.domain.jobs.lifecycle import ACTIVE, JobState, Outcome, StaleAttempt, check_move
-from modelyard.domain.jobs.retry import INFRASTRUCTURE, LONG_ATTEMPT_SECONDS, decide_next
+from modelyard.domain.jobs.retry import Past, decide_next
 from modelyard.domain.jobs.tables import Attempt, Job, JobEvent
 from modelyard.domain.jobs.tallies import note_move
 from modelyard.domain.specs import KINDS
 from modelyard.domain.usage.ledger import enter
-from modelyard.domain.workers.hosts import record_strike
-from modelyard.domain.workers.repository import may_claim
 from modelyard.kit.database import database_now, read_clock
 from modelyard.kit.identifiers import new_id
 
@@ -47,9 +45,7 @@ def add_event(session: Session, job_id: str, attempt: int, type_: str, data: dic
 
 
 def claim(session: Session, queue: str, worker_id: str, slots: list[str], lease_seconds: float) -> Job | None:
-    """Take the best waiting job of a queue and open its next attempt; None if nothing waits there, or the worker is closed."""
-    if not may_claim(session, worker_id):
-        return None
+    """Take the best waiting job of a queue and open its next attempt; None if nothing waits there."""
     for _ in range(10):
         job = session.exec(_best_waiting(queue)).first()
         if job is None:
@@ -136,25 +132,33 @@ def finish(
     outcome: Outcome,
     message: str | None = None,
     exit_code: int | None = None,
+    failing_rank: int | None = None,
     **values: Any,
 ) -> Job:
-    """Close an attempt and move its job on, as the retry policy decides. Raises `StaleAttempt` if it is no longer the owner."""
+    """Close an attempt and move its job on, as the retry policy decides. Raises `StaleAttempt` if it is no longer the owner.
+
+    `failing_rank`: the first rank that failed, where one did.
+    """
     job = own(session, job_id, attempt)
     if KINDS[job.kind].is_service:
         mark_stopped(session, job_id, attempt)  # else requests would go on being sent to a server that is gone
     attempts = session.exec(select(Attempt).where(Attempt.job_id == job_id).order_by(col(Attempt.seq))).all()
     latest = attempts[-1]
     latest.outcome, latest.message, latest.exit_code = str(outcome), message, exit_code
+    latest.failing_rank = failing_rank
     latest.finished_at = read_clock(session)
-    record_strike(session, latest, outcome)
-    history = [past.outcome for past in since_last_long(attempts) if past.outcome is not None]
-    after = decide_next(outcome, job.stop_requested, history, job.max_attempts)
+    chance = random.random()  # noqa: S311 - spreads retries out, keeps no secret
+    after = decide_next(job.stop_requested, [_past(each) for each in attempts], job.max_attempts, chance)
+    if after.why:
+        message = f"{message or outcome}; {after.why}"
     enter(session, job, latest, goes_on=not after.state.is_finished())
     changes: dict[str, Any] = {
         **values,
         "lease_expires_at": None,
         "worker_id": None,
-        "stop_requested": None,
+        # Kept where the checkpoints are still to be removed.
+        "stop_requested": "discarded" if job.stop_requested == "discarded" and after.state is JobState.CANCELLED else None,
+        "avoid_hosts": _with(job.avoid_hosts, after.avoid_host),
         "ready_at": job.ready_at if after.state is JobState.SUCCEEDED else None,
         "reason": None if outcome is Outcome.SUCCEEDED else str(outcome),
         "message": message,
@@ -168,15 +172,15 @@ def finish(
     return job
 
 
-def since_last_long(attempts: Sequence[Attempt]) -> Sequence[Attempt]:
-    """Attempts after the last one that ran for long and was then lost: a machine that fails now and then is not the job's
-    fault. Failures of the job's own are kept: they use its budget however long they took."""
-    start = 0
-    for position, past in enumerate(attempts):
-        lasted = (past.finished_at or past.started_at) - past.started_at
-        if past.outcome in INFRASTRUCTURE and lasted >= LONG_ATTEMPT_SECONDS:
-            start = position
-    return [past for position, past in enumerate(attempts) if position >= start or past.outcome not in INFRASTRUCTURE]
+def _with(hosts: list[str], host: str | None) -> list[str]:
+    return hosts if host is None or host in hosts else [*hosts, host]
+
+
+def _past(attempt: Attempt) -> Past:
+    """What the retry policy needs to know of an attempt."""
+    lasted = (attempt.finished_at or attempt.started_at) - attempt.started_at
+    host = attempt.host or attempt.worker_id.partition("@")[2]
+    return Past(attempt.outcome or Outcome.NODE_LOST, lasted, attempt.saved_at is not None, host)
 
 
 def _update_one(session: Session, where: tuple[Any, ...], **values: Any) -> int:

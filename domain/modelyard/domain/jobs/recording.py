@@ -1,14 +1,16 @@
 """What a running attempt reports: metric points, log lines, progress, checkpoints; written in batches by its owner only."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import func, insert, update
+from sqlalchemy import delete, func, insert, update
 from sqlmodel import Session, col, select
 
+from modelyard.domain.jobs.lifecycle import JobState
 from modelyard.domain.jobs.ownership import add_event, own
-from modelyard.domain.jobs.tables import Attempt, Checkpoint, LogChunk, MetricPoint
+from modelyard.domain.jobs.tables import DISCARDED, Attempt, Checkpoint, Job, LogChunk, MetricPoint
 from modelyard.kit.identifiers import new_id
 
 QUIET_EVENTS = frozenset({"metric", "progress"})
@@ -88,6 +90,18 @@ def add_checkpoint(
     mine = (col(Attempt.job_id) == job_id, col(Attempt.seq) == attempt)
     session.execute(update(Attempt).where(*mine).values(saved_at=now))
     session.flush()
+
+
+def list_discarded(session: Session, limit: int = 100) -> Sequence[Job]:
+    """Cancelled jobs that were not to keep their checkpoints, and still have them."""
+    return session.exec(select(Job).where(DISCARDED, Job.state == JobState.CANCELLED).limit(limit)).all()
+
+
+def forget_checkpoints(session: Session, job_id: str) -> None:
+    """Delete the rows of a discarded job's checkpoints; what they name has been removed from the store."""
+    session.execute(delete(Checkpoint).where(col(Checkpoint.job_id) == job_id))
+    discarded = (col(Job.id) == job_id, col(Job.state) == JobState.CANCELLED)
+    session.execute(update(Job).where(*discarded).values(stop_requested=None))
 
 
 def _note_steps(session: Session, mine: tuple[Any, ...], events: list[dict[str, Any]]) -> None:

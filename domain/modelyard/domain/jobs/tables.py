@@ -12,6 +12,8 @@ from modelyard.domain.projects.tables import PROJECT_ID
 JOB_ID = "job.id"
 HELD = text("state = 'held'")
 """The condition of a partial index: a query that is to use it says the same, letter by letter."""
+DISCARDED = text("stop_requested = 'discarded'")
+"""Cancelled jobs whose checkpoints are still to be removed, and those about to be."""
 
 
 class Job(SQLModel, table=True):
@@ -29,6 +31,7 @@ class Job(SQLModel, table=True):
         Index("ix_job_gang", "state", "order_key", sqlite_where=text("nodes > 1"), postgresql_where=text("nodes > 1")),
         # Only of held jobs: a hundred thousand that wait for room in a quota must not slow the look at the few others down.
         Index("ix_job_held", "reason", "project_id", "order_key", sqlite_where=HELD, postgresql_where=HELD),
+        Index("ix_job_discarded", "state", sqlite_where=DISCARDED, postgresql_where=DISCARDED),
     )
 
     id: str = Field(primary_key=True)

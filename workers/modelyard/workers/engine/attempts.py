@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from modelyard.domain.jobs.lifecycle import Outcome, StaleAttempt
 from modelyard.domain.jobs.ownership import claim, finish
+from modelyard.domain.jobs.queues import parse_queue
 from modelyard.domain.jobs.repository import find_job
 from modelyard.domain.jobs.tables import Job
 from modelyard.kit.database import Database, DatabaseAway
@@ -15,7 +16,7 @@ from modelyard.kit.queue import BrokerErrors
 from modelyard.kit.settings import Settings
 from modelyard.kit.slots import HeldSlots
 from modelyard.workers.engine.capacity import Capacity
-from modelyard.workers.engine.processes import find_tagged, kill_tagged, split_tag, start_runner, tag_of
+from modelyard.workers.engine.processes import find_tagged, kill_tagged, start_runner, tag_of
 
 log = get_logger(__name__)
 
@@ -32,7 +33,8 @@ class Engine:
 
     def answer(self, queue: str, ticket_id: str, tell: Callable[[Job], None]) -> bool:
         """Run the best waiting job of a queue to its end. False if slots were gone, so that the ticket should wait again."""
-        held = self.capacity.take(queue)
+        _, shape = parse_queue(queue)
+        held = None if self.capacity.is_draining else self.capacity.pool.take(shape.slots, shape.accelerator)
         if held is None:
             self.capacity.settle(ticket_id)
             return False
@@ -60,10 +62,10 @@ class Engine:
     def remove_strays(self) -> None:
         """Kill processes of attempts that no longer own their job; left by a machine's earlier life."""
         for tag in find_tagged(self.settings.data_dir):
-            job_id, number, _ = split_tag(tag)
+            job_id, _, number = tag.partition(":")
             with self.database.read() as session:
                 job = find_job(session, job_id)
-            if job is None or job.attempt != number or job.lease_expires_at is None:
+            if job is None or job.attempt != int(number) or job.lease_expires_at is None:
                 kill_tagged(tag)
 
     def _claim(self, queue: str, held: HeldSlots) -> Job | None:

@@ -16,36 +16,28 @@ ATTEMPT_TAG = "MODELYARD_ATTEMPT"
 log = get_logger(__name__)
 
 
-def tag_of(job_id: str, attempt: int, node_rank: int = 0) -> str:
-    """The value of the tag: names the attempt, and the node if it is another than the first; nothing else."""
-    return f"{job_id}:{attempt}" + (f":{node_rank}" if node_rank else "")
+def tag_of(job_id: str, attempt: int) -> str:
+    """The value of the tag: names the attempt and nothing else."""
+    return f"{job_id}:{attempt}"
 
 
-def split_tag(tag: str) -> tuple[str, int, int]:
-    """The job, the attempt and the node rank a tag names."""
-    job_id, attempt, *node_rank = tag.split(":")
-    return job_id, int(attempt), int(node_rank[0]) if node_rank else 0
+def run_folder(settings: Settings, job_id: str, attempt: int) -> Path:
+    """Where one attempt keeps its files on this machine."""
+    return settings.folder("runs") / job_id / str(attempt)
 
 
-def run_folder(settings: Settings, job_id: str, attempt: int, node_rank: int = 0) -> Path:
-    """Where one attempt keeps its files on this machine; several nodes of a gang may be workers of one machine."""
-    folder = settings.folder("runs") / job_id / str(attempt)
-    return folder / f"node-{node_rank}" if node_rank else folder
-
-
-def start_runner(settings: Settings, job_id: str, attempt: int, held: HeldSlots, node_rank: int = 0) -> subprocess.Popen[bytes]:
+def start_runner(settings: Settings, job_id: str, attempt: int, held: HeldSlots) -> subprocess.Popen[bytes]:
     """Start the runner of an attempt in a session of its own, so that it outlives this worker; it inherits the slots."""
-    folder = run_folder(settings, job_id, attempt, node_rank)
+    folder = run_folder(settings, job_id, attempt)
     folder.mkdir(parents=True, exist_ok=True)
     environment = {
         **os.environ,
-        ATTEMPT_TAG: tag_of(job_id, attempt, node_rank),
+        ATTEMPT_TAG: tag_of(job_id, attempt),
         "MODELYARD_DATA_DIR": str(settings.data_dir.resolve()),
         "MODELYARD_SLOTS": ",".join(slot.name for slot in held.slots),
         "MODELYARD_SLOT_DESCRIPTORS": ",".join(map(str, held.descriptors)),
     }
     command = [sys.executable, "-m", "modelyard.workers.runner.main", "--job", job_id, "--attempt", str(attempt)]
-    command += ["--node-rank", str(node_rank)]
     with (folder / "runner.log").open("ab") as output:
         return subprocess.Popen(
             command,

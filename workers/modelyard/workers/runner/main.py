@@ -37,7 +37,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Supervise one attempt of a job (started by a worker).")
     parser.add_argument("--job", required=True)
     parser.add_argument("--attempt", type=int, required=True)
-    parser.add_argument("--node-rank", type=int, default=0)
     arguments = parser.parse_args()
     settings = get_settings()
     set_up_logs(settings.log_level)

@@ -21,17 +21,6 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True)
-class Group:
-    """Where the ranks of this machine stand among all ranks of a job, and where all of them meet."""
-
-    nodes: int = 1
-    node_rank: int = 0
-    address: str = "127.0.0.1"
-    port: int | None = None
-    """None: a free one of this machine."""
-
-
-@dataclass(frozen=True)
 class Launch:
     """Everything needed to start the ranks of one attempt."""
 
@@ -43,7 +32,6 @@ class Launch:
     cache: Path
     is_online: bool = False
     """Whether the recipe may fetch from the model hub."""
-    group: Group = Group()
 
 
 @dataclass
@@ -85,7 +73,7 @@ def adopt_orphans() -> None:
 
 def start_ranks(launch: Launch) -> Ranks:
     """Start one process per slot with the `torch.distributed` environment."""
-    port = launch.group.port or free_port()
+    port = _free_port()
     return Ranks([_start_rank(launch, rank, port) for rank in range(len(launch.slots))])
 
 
@@ -111,12 +99,11 @@ def _environment(launch: Launch, rank: int, port: int) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(SECRETS)}
     return {
         **kept,
-        "RANK": str(launch.group.node_rank * len(launch.slots) + rank),
+        "RANK": str(rank),
         "LOCAL_RANK": str(rank),
-        "GROUP_RANK": str(launch.group.node_rank),
-        "WORLD_SIZE": str(launch.group.nodes * len(launch.slots)),
+        "WORLD_SIZE": str(len(launch.slots)),
         "LOCAL_WORLD_SIZE": str(len(launch.slots)),
-        "MASTER_ADDR": launch.group.address,
+        "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "MODELYARD_DEVICE": "cuda" if on_gpu else "cpu",
         "CUDA_VISIBLE_DEVICES": ",".join(slot.split("-")[1] for slot in launch.slots) if on_gpu else "",
@@ -134,10 +121,9 @@ def _threads_per_rank(ranks: int) -> int:
     return max(1, (os.cpu_count() or 1) // max(2, ranks))
 
 
-def free_port(address: str = "127.0.0.1") -> int:
-    """A port of an address of this machine nobody listens on at this moment."""
+def _free_port() -> int:
     with socket.socket() as probe:
-        probe.bind((address, 0))
+        probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 

@@ -165,7 +165,7 @@ class Supervisor:
         fault("outputs_after_store_before_report")
         with self.database.write() as session:
             job = own(session, self.job.id, self.job.attempt)
-            values = {"outputs": register_outputs(session, job, made)} if made else {}
+            values: dict[str, Any] = {"outputs": register_outputs(session, job, made)} if made else {}
             finish(session, job.id, job.attempt, ending.outcome, ending.message, ending.exit_code, **values)
 
     def _store(self, outputs: list[dict[str, Any]]) -> dict[str, Made]:

@@ -189,6 +189,8 @@ def upgrade() -> None:
         batch_op.create_index(
             "ix_job_held", ["reason", "project_id", "order_key"], unique=False, sqlite_where=held, postgresql_where=held
         )
+        discarded = sa.text("stop_requested = 'discarded'")
+        batch_op.create_index("ix_job_discarded", ["state"], unique=False, sqlite_where=discarded, postgresql_where=discarded)
         batch_op.create_index(batch_op.f("ix_job_retry_of"), ["retry_of"], unique=False)
         batch_op.create_index("ix_job_waiting", ["project_id", "state", "queue", "order_key"], unique=False)
         batch_op.alter_column("preemptible", server_default=None)
@@ -238,6 +240,7 @@ def downgrade() -> None:
     with op.batch_alter_table("job", schema=None) as batch_op:
         batch_op.drop_index("ix_job_waiting")
         batch_op.drop_index(batch_op.f("ix_job_retry_of"))
+        batch_op.drop_index("ix_job_discarded")
         batch_op.drop_index("ix_job_held")
         batch_op.drop_index("ix_job_not_before")
         batch_op.drop_index("ix_job_fingerprint")
