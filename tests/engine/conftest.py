@@ -17,6 +17,7 @@ import pytest
 from redis import Redis
 
 from modelyard.cli.client import Client
+from modelyard.workers.engine.processes import read_tag
 
 T = TypeVar("T")
 Document = dict[str, Any]
@@ -110,7 +111,7 @@ class Yard:
 
 def _belongs(process: psutil.Process, job_id: str, module: str) -> bool:
     try:
-        tagged = process.environ().get("MODELYARD_ATTEMPT", "").startswith(f"{job_id}:")
+        tagged = (read_tag(process) or "").startswith(f"{job_id}:")
         return tagged and module in " ".join(process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False

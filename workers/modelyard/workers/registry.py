@@ -10,4 +10,17 @@ RECIPES: dict[str, str] = {
     "deploy": "modelyard.workers.serving.recipes.serve",
     "monitor": "modelyard.workers.monitoring.recipes.report",
 }
-"""Kind of job -> module started with `python -m`."""
+"""Kind of job -> module started with `python -m`, whose `main(run)` does the work."""
+
+ONLINE = frozenset({"import"})
+"""Kinds that may fetch from the model hub, which libraries decide when they are imported."""
+
+_MODEL = ("torch", "transformers", "transformers.models.llama.modeling_llama", "transformers.models.auto.tokenization_auto")
+HEAVY: dict[str, tuple[str, ...]] = {
+    "pretrain": (*_MODEL, "deepspeed", "deepspeed.ops", "deepspeed.runtime.utils"),
+    "finetune": (*_MODEL, "deepspeed", "deepspeed.ops", "datasets", "peft", "modelyard.workers.training.supervised_trainer"),
+    "prompt": (*_MODEL, "modelyard.workers.language_model"),
+    "evaluate": (*_MODEL, "modelyard.workers.language_model"),
+    "deploy": (*_MODEL, "modelyard.workers.language_model", "modelyard.workers.serving.application"),
+}
+"""Kind of job -> what its recipe imports only when it works, and takes seconds: a warm parent has done it before."""

@@ -16,7 +16,7 @@ from modelyard.kit.queue import BrokerErrors
 from modelyard.kit.settings import Settings
 from modelyard.kit.slots import HeldSlots
 from modelyard.workers.engine.capacity import Capacity
-from modelyard.workers.engine.processes import find_tagged, kill_tagged, start_runner, tag_of
+from modelyard.workers.engine.processes import find_tagged, kill_tagged, split_tag, start_runner, tag_of
 
 log = get_logger(__name__)
 
@@ -62,10 +62,10 @@ class Engine:
     def remove_strays(self) -> None:
         """Kill processes of attempts that no longer own their job; left by a machine's earlier life."""
         for tag in find_tagged(self.settings.data_dir):
-            job_id, _, number = tag.partition(":")
+            job_id, number, _ = split_tag(tag)
             with self.database.read() as session:
                 job = find_job(session, job_id)
-            if job is None or job.attempt != int(number) or job.lease_expires_at is None:
+            if job is None or job.attempt != number or job.lease_expires_at is None:
                 kill_tagged(tag)
 
     def _claim(self, queue: str, held: HeldSlots) -> Job | None:

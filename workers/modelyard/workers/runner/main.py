@@ -1,11 +1,14 @@
 """The runner process: prepares one attempt, supervises it, and leaves nothing running behind."""
 
 import argparse
+import fcntl
 import json
 import os
 import shutil
 import signal
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,40 +23,74 @@ from modelyard.kit.identifiers import new_secret
 from modelyard.kit.logs import get_logger, set_up_logs
 from modelyard.kit.settings import Settings, get_settings
 from modelyard.kit.storage import ArtifactStore, DamagedArtifact
-from modelyard.workers.engine.processes import run_folder
-from modelyard.workers.registry import RECIPES
+from modelyard.workers.engine.processes import ALIVE_FILE, run_folder
+from modelyard.workers.registry import ONLINE, RECIPES
 from modelyard.workers.runner.inputs import MissingInput, Resume, export_interactions, fetch_inputs, find_resume, locate_inputs
 from modelyard.workers.runner.keeping import CheckpointKeeper
 from modelyard.workers.runner.lease import Lease, renewal_of
-from modelyard.workers.runner.ranks import Launch, Ranks, adopt_orphans, start_ranks
+from modelyard.workers.runner.rank_environment import Launch
+from modelyard.workers.runner.ranks import Ranks, adopt_orphans
 from modelyard.workers.runner.reading import EventReader, LogReader
 from modelyard.workers.runner.supervisor import Supervisor
 
 log = get_logger(__name__)
 
 
-def main() -> int:
-    """Run one attempt of a job. Exit code 0: reported, or no longer ours to report."""
+@dataclass(frozen=True)
+class Birth:
+    """What a runner has from its first moment on."""
+
+    ranks: Ranks
+    alive: int
+    """The attempt's sign of life, see `hold`."""
+
+
+class AlreadyRunning(RuntimeError):
+    """A process of this very attempt lives: a second runner would do its work twice."""
+
+
+def main(arguments: Sequence[str] | None = None, birth: Birth | None = None) -> int:
+    """Run one attempt of a job. Exit code 0: reported, or no longer ours to report.
+
+    `birth`: given when this process was forked; a runner started as a program makes its own.
+    """
     parser = argparse.ArgumentParser(description="Supervise one attempt of a job (started by a worker).")
     parser.add_argument("--job", required=True)
     parser.add_argument("--attempt", type=int, required=True)
-    arguments = parser.parse_args()
+    parser.add_argument("--node-rank", type=int, default=0)
+    given = parser.parse_args(arguments)
     settings = get_settings()
     set_up_logs(settings.log_level)
+    birth = birth or Birth(Ranks(), hold(run_folder(settings, given.job, given.attempt, given.node_rank)))
     adopt_orphans()
     stop = _catch_signals()
     database = Database(settings.database)
     try:
-        _run(settings, database, arguments.job, arguments.attempt, stop)
+        _run(settings, database, given.job, given.attempt, birth, stop)
     except StaleAttempt as error:
         log.warning("stopped", reason=str(error))
-        Ranks().kill()
+    finally:
+        birth.ranks.kill()
     return 0
 
 
-def _run(settings: Settings, database: Database, job_id: str, attempt: int, stop: dict[str, Any]) -> None:
+def hold(folder: Path) -> int:
+    """Lock the attempt's `alive.lock` for as long as any process that inherits the descriptor lives.
+
+    Raises `AlreadyRunning`. Also tells a forked process's attempt, whose environment says nothing: see `find_tagged`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / ALIVE_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise AlreadyRunning(f"{folder / ALIVE_FILE} is locked: a process of this attempt is alive") from None
+    return descriptor
+
+
+def _run(settings: Settings, database: Database, job_id: str, attempt: int, birth: Birth, stop: dict[str, Any]) -> None:
     folder = run_folder(settings, job_id, attempt)
-    lease = Lease(renewal_of(database, job_id, attempt, settings.lease_seconds), settings.lease_seconds, Ranks().kill)
+    lease = Lease(renewal_of(database, job_id, attempt, settings.lease_seconds), settings.lease_seconds, birth.ranks.kill)
     lease.start()
     store = ArtifactStore(settings.artifacts, settings.folder("cache") / "artifacts")
     try:
@@ -63,15 +100,15 @@ def _run(settings: Settings, database: Database, job_id: str, attempt: int, stop
         with database.write() as session:
             finish(session, job_id, attempt, Outcome.BAD_DATA, f"An input cannot be read: {error}")
         return
-    launch = _make_launch(settings, job, folder)
+    launch = _make_launch(settings, job, folder, birth.alive)
     lease.wait_until_held()
     fault("runner_after_start_before_ranks")
-    ranks = start_ranks(launch)
+    birth.ranks.start(launch)
     logs = [LogReader(folder / f"rank-{rank}.log", rank) for rank in range(len(launch.slots))]
     keeper = CheckpointKeeper(database, store, job, folder)
     keeper.start()
     events = EventReader(folder / "events.jsonl")
-    supervisor = Supervisor(settings, database, store, job, folder, ranks, lease, keeper, events, logs)
+    supervisor = Supervisor(settings, database, store, job, folder, birth.ranks, lease, keeper, events, logs)
     stop["supervisor"] = supervisor
     if stop["requested"]:
         supervisor.drain_requested = True
@@ -125,14 +162,14 @@ def _options(settings: Settings, job: Job, token: str) -> dict[str, Any]:
     return {}
 
 
-def _make_launch(settings: Settings, job: Job, folder: Path) -> Launch:
+def _make_launch(settings: Settings, job: Job, folder: Path, alive: int) -> Launch:
     return Launch(
         module=RECIPES[job.kind],
         folder=folder,
         slots=tuple(os.environ.get("MODELYARD_SLOTS", "cpu-0").split(",")),
-        descriptors=tuple(int(part) for part in os.environ.get("MODELYARD_SLOT_DESCRIPTORS", "").split(",") if part),
+        descriptors=(alive, *(int(part) for part in os.environ.get("MODELYARD_SLOT_DESCRIPTORS", "").split(",") if part)),
         cache=settings.folder("cache"),
-        is_online=job.kind == "import",
+        is_online=job.kind in ONLINE,
     )
 
 

@@ -2,43 +2,40 @@
 
 import contextlib
 import ctypes
-import os
-import signal
 import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import psutil
 
-PR_SET_PDEATHSIG = 1
+from modelyard.workers.runner.forking import ForkedProcess, die_with_parent
+from modelyard.workers.runner.rank_environment import Launch, environment_of
+from modelyard.workers.runner.waiting import WaitingRank
+
 PR_SET_CHILD_SUBREAPER = 36
-SECRETS = ("MODELYARD_DATABASE_URL", "MODELYARD_REDIS_URL", "MODELYARD_API_KEY", "MODELYARD_FLOWER_", "AWS_", "PG")
-"""Beginnings of the names of variables a recipe has no use for."""
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-@dataclass(frozen=True)
-class Launch:
-    """Everything needed to start the ranks of one attempt."""
-
-    module: str
-    folder: Path
-    slots: tuple[str, ...]
-    """`cpu-0`, `gpu-3`, … one rank each."""
-    descriptors: tuple[int, ...]
-    cache: Path
-    is_online: bool = False
-    """Whether the recipe may fetch from the model hub."""
 
 
 @dataclass
 class Ranks:
     """The rank processes of one attempt."""
 
-    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    processes: Sequence[subprocess.Popen[bytes] | ForkedProcess] = ()
+    waiting: Sequence[WaitingRank] = ()
+    """Forked ahead, not yet told to work."""
+
+    def start(self, launch: Launch) -> None:
+        """Start one process per slot with the `torch.distributed` environment; those that wait already are let go."""
+        port = _free_port()
+        if self.waiting:
+            for number, rank in enumerate(self.waiting):
+                rank.go(environment_of(launch, number, port))
+            self.waiting = ()
+        else:
+            self.processes = [_start_rank(launch, rank, port) for rank in range(len(launch.slots))]
 
     def exit_codes(self) -> list[int | None]:
         """One per rank; None while it lives."""
@@ -61,9 +58,14 @@ class Ranks:
             for process in family:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
+            for rank in self.processes:
+                rank.wait()  # before psutil waits too: who reaps a child takes its exit code along
             psutil.wait_procs(family, timeout=5)
-        for rank in self.processes:
-            rank.wait()
+
+
+def wait_at_gates(waiting: Sequence[WaitingRank]) -> Ranks:
+    """Ranks that were forked ahead."""
+    return Ranks([rank.process for rank in waiting], waiting)
 
 
 def adopt_orphans() -> None:
@@ -71,54 +73,17 @@ def adopt_orphans() -> None:
     _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def start_ranks(launch: Launch) -> Ranks:
-    """Start one process per slot with the `torch.distributed` environment."""
-    port = _free_port()
-    return Ranks([_start_rank(launch, rank, port) for rank in range(len(launch.slots))])
-
-
 def _start_rank(launch: Launch, rank: int, port: int) -> subprocess.Popen[bytes]:
     with (launch.folder / f"rank-{rank}.log").open("ab") as output:
         return subprocess.Popen(
             [sys.executable, "-m", launch.module, "--run-dir", str(launch.folder)],
-            env=_environment(launch, rank, port),
+            env=environment_of(launch, rank, port),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             pass_fds=launch.descriptors,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 - one prctl call that takes no lock
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - one prctl call that takes no lock
         )
-
-
-def _die_with_parent() -> None:
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-
-
-def _environment(launch: Launch, rank: int, port: int) -> dict[str, str]:
-    on_gpu = launch.slots[0].startswith("gpu")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(SECRETS)}
-    return {
-        **kept,
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(len(launch.slots)),
-        "LOCAL_WORLD_SIZE": str(len(launch.slots)),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "MODELYARD_DEVICE": "cuda" if on_gpu else "cpu",
-        "CUDA_VISIBLE_DEVICES": ",".join(slot.split("-")[1] for slot in launch.slots) if on_gpu else "",
-        # Ranks that share cores and each use all of them slow each other down many times over.
-        "OMP_NUM_THREADS": kept.get("OMP_NUM_THREADS") or str(_threads_per_rank(len(launch.slots))),
-        "TOKENIZERS_PARALLELISM": "false",
-        "PYTHONUNBUFFERED": "1",
-        "HF_HOME": str(launch.cache / "huggingface"),
-        "HF_HUB_OFFLINE": "0" if launch.is_online else "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-    }
-
-
-def _threads_per_rank(ranks: int) -> int:
-    return max(1, (os.cpu_count() or 1) // max(2, ranks))
 
 
 def _free_port() -> int:
