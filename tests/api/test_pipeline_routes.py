@@ -71,3 +71,17 @@ class TestCancel:
         assert {job["step"]: job["state"] for job in cancelled.json()["jobs"]} == {"corpus": "cancelling", "model": "cancelled"}
         assert api_on_both.client.post(f"{path}/cancel").status_code == 202
         check_problem(api_on_both.client.post("/v1/pipelines/pipe_1/cancel"), 404, "not_found", "pipeline_id")
+
+
+class TestRetry:
+    def test_only_what_did_not_succeed(self, api_on_both: Api, check_problem: Any) -> None:
+        pipeline = create(api_on_both, CHAIN).json()
+        path = f"/v1/pipelines/{pipeline['id']}"
+        check_problem(api_on_both.client.post(f"{path}/retry"), 409, "nothing_to_retry", "pipeline_id")
+        api_on_both.client.post(f"{path}/cancel")
+        answers = [api_on_both.client.post(f"{path}/retry", headers={"Idempotency-Key": "one"}) for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [202, 202]
+        shown = answers[1].json()
+        assert {job["step"]: job["state"] for job in shown["jobs"]} == {"corpus": "queued", "model": "held"}
+        assert [job["id"] for job in shown["replaced"]] == [job["id"] for job in pipeline["jobs"]]
+        check_problem(api_on_both.client.post("/v1/pipelines/pipe_1/retry"), 404, "not_found", "pipeline_id")

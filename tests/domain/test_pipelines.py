@@ -1,9 +1,8 @@
 """Pipelines: all jobs or none, in order, each with what the one before it made."""
 
-from typing import Any
-
 import pytest
-from factories import Factory, request_of, write
+from factories import Factory, write
+from pipeline_steps import create, look, step, succeed
 from sqlmodel import select
 
 from modelyard.domain.deployments.repository import mark_ready, open_deployment
@@ -12,18 +11,10 @@ from modelyard.domain.jobs.lifecycle import Outcome
 from modelyard.domain.jobs.ownership import finish, own
 from modelyard.domain.jobs.stopping import cancel
 from modelyard.domain.jobs.tables import Job
-from modelyard.domain.pipelines.advancement import advance, settle
 from modelyard.domain.pipelines.references import StepReference, parse_step_reference
-from modelyard.domain.pipelines.repository import list_steps
-from modelyard.domain.pipelines.service import StepRequest, create_pipeline
+from modelyard.domain.pipelines.service import StepRequest
 from modelyard.domain.pipelines.tables import Pipeline
 from modelyard.kit.database import database_now
-
-
-def step(kind: str, *depends_on: str, **spec: Any) -> StepRequest:
-    """One step of a kind."""
-    return StepRequest(request_of(kind, spec=spec), list(depends_on))
-
 
 CHAIN = {
     "deploy": step("deploy", model="${model.adapter}"),
@@ -32,35 +23,6 @@ CHAIN = {
     "base": step("import"),
 }
 """Written down in the wrong order on purpose."""
-
-
-def create(factory: Factory, steps: dict[str, StepRequest]) -> dict[str, Job]:
-    """Make a pipeline; return its jobs by step."""
-    pipeline = write(factory.database, create_pipeline, factory.project_id, "test", steps)
-    return jobs_of(factory, pipeline.id)
-
-
-def jobs_of(factory: Factory, pipeline_id: str) -> dict[str, Job]:
-    """The jobs of a pipeline as they are now."""
-    with factory.database.read() as session:
-        return {str(job.step): job for job in list_steps(session, pipeline_id)}
-
-
-def look(factory: Factory, pipeline_id: str | None) -> dict[str, str]:
-    """Do what the scheduler does at one look; return the states of the steps."""
-    assert pipeline_id is not None
-    for job in jobs_of(factory, pipeline_id).values():
-        write(factory.database, advance, job.id)
-    write(factory.database, settle, pipeline_id)
-    return {name: job.state for name, job in jobs_of(factory, pipeline_id).items()}
-
-
-def succeed(factory: Factory, job: Job, **made: tuple[str, str]) -> None:
-    """Run a job to its end; `made`: output name -> (type, name)."""
-    claimed = factory.claimed(job)
-    rows = {name: factory.registered(type_, title, job_id=job.id) for name, (type_, title) in made.items()}
-    outputs = {name: {"type": made[name][0], "id": row.id} for name, row in rows.items()}
-    write(factory.database, finish, job.id, claimed.attempt, Outcome.SUCCEEDED, outputs=outputs)
 
 
 class TestCreate:

@@ -27,7 +27,7 @@ class TestSubmit:
         job = factory.job("pretrain")
         factory.registered(content="b")
         assert job.state == "queued"
-        assert job.inputs == {"dataset": {"type": "dataset", "id": old.id, "name": "corpus", "version": 1}}
+        assert job.inputs == {"dataset": {"type": "dataset", "id": old.id, "name": "corpus", "version": 1, "sha256": old.sha256}}
 
     def test_begins_with_an_event(self, factory: Factory) -> None:
         job = factory.job()

@@ -9,7 +9,7 @@ from modelyard.domain.jobs.stopping import cancel
 from modelyard.domain.jobs.tables import Attempt, Job
 from modelyard.domain.projects.repository import remember
 from modelyard.domain.projects.tables import RememberedRequest
-from modelyard.domain.workers.repository import report_worker
+from modelyard.domain.workers.repository import FORGOTTEN_SECONDS, SILENT_SECONDS
 from modelyard.domain.workers.tables import Worker
 from modelyard.kit.settings import Settings
 from modelyard.scheduler.pipelines import advance_held_jobs, settle_pipelines
@@ -74,9 +74,10 @@ class TestForgetRequests:
 
 class TestForget:
     def test_silent_workers(self, factory: Factory) -> None:
-        write(factory.database, report_worker, Worker(id="w", host="h", pid=1, state="online", started_at=0.0, heartbeat_at=0.0))
+        factory.worker("w", silent_seconds=SILENT_SECONDS + 1)
+        factory.worker("gone", silent_seconds=FORGOTTEN_SECONDS + 1, state="offline")
         forget_silent_workers(factory.database)
-        assert factory.get(Worker, "w").state == "offline"
+        assert [(row.id, row.state) for row in factory.find(select(Worker))] == [("w", "offline")]
 
 
 class TestAdvance:

@@ -7,6 +7,7 @@ from fastapi import FastAPI
 
 from modelyard.api.bodies import BodyLimit
 from modelyard.api.cluster.endpoints import router as cluster
+from modelyard.api.cluster.workers import router as workers
 from modelyard.api.dashboard.application import add_dashboard
 from modelyard.api.dependencies import Platform
 from modelyard.api.deployments.endpoints import router as deployments
@@ -16,6 +17,7 @@ from modelyard.api.documentation import add_documentation
 from modelyard.api.errors import install_error_handlers
 from modelyard.api.health.endpoints import router as health
 from modelyard.api.invariants.endpoints import router as invariants
+from modelyard.api.jobs.decisions import router as decisions
 from modelyard.api.jobs.endpoints import router as jobs
 from modelyard.api.pipelines.endpoints import router as pipelines
 from modelyard.api.projects.endpoints import router as keys
@@ -55,7 +57,20 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.add_middleware(BodyLimit, limit_bytes=settings.max_body_megabytes * 2**20)
     install_error_handlers(app)
-    for router in (health, jobs, pipelines, *registry, deployments, gateway, cluster, invariants, usage, keys):
+    for router in (
+        health,
+        jobs,
+        decisions,
+        pipelines,
+        *registry,
+        deployments,
+        gateway,
+        cluster,
+        workers,
+        invariants,
+        usage,
+        keys,
+    ):
         app.include_router(router)
     add_documentation(app)
     add_dashboard(app)

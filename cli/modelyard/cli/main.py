@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from modelyard.cli.commands import administration, datasets, jobs, platform, processes, usage
+from modelyard.cli.commands import administration, datasets, jobs, platform, processes, usage, workers
 from modelyard.cli.errors import CommandError
 from modelyard.cli.translation import translate
 
@@ -20,6 +20,7 @@ platform.register(app)
 jobs.register(app)
 datasets.register(app)
 processes.register(app)
+workers.register(app)
 administration.register(app)
 usage.register(app)
 

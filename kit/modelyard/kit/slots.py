@@ -77,6 +77,10 @@ class SlotPool:
         """Whether `take` could succeed on an idle machine."""
         return (accelerator != "cpu" and len(self.gpu) >= count) or (accelerator != "gpu" and len(self.cpu) >= count)
 
+    def list_names(self) -> dict[str, list[str]]:
+        """`{"cpu": ["cpu-0", …], "gpu": ["gpu-3", …]}`."""
+        return {"cpu": [slot.name for slot in self.cpu], "gpu": [slot.name for slot in self.gpu]}
+
     def count_free(self) -> dict[str, dict[str, int]]:
         """`{"cpu": {"total", "free"}, "gpu": {"total", "free"}}`."""
         return {

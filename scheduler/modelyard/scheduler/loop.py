@@ -22,6 +22,7 @@ from modelyard.kit.settings import Settings, get_settings
 from modelyard.kit.storage import ArtifactStore
 from modelyard.scheduler.gangs import end_unready_gangs, place_gangs
 from modelyard.scheduler.pipelines import advance_held_jobs, settle_pipelines
+from modelyard.scheduler.placement import exclude_bad_hosts, hand_over
 from modelyard.scheduler.relay import Relay
 from modelyard.scheduler.repair import discard_checkpoints, end_dead_leases, forget_old_requests, forget_silent_workers
 from modelyard.scheduler.tallies import add_up_tallies
@@ -54,6 +55,8 @@ def make_chores(settings: Settings, database: Database) -> list[Chore]:
         Chore("advance held jobs", interval, lambda: advance_held_jobs(database)),
         Chore("ring again", interval, relay.tick),
         Chore("add up tallies", interval, lambda: add_up_tallies(database)),
+        Chore("hand over from drained workers", interval, lambda: hand_over(database)),
+        Chore("exclude bad hosts", 5 * interval, lambda: exclude_bad_hosts(database)),
         Chore("settle pipelines", interval, lambda: settle_pipelines(database)),
         Chore("discard checkpoints", interval, lambda: discard_checkpoints(database, store)),
         Chore("forget silent workers", 10 * interval, lambda: forget_silent_workers(database)),

@@ -7,7 +7,8 @@ from modelyard.domain.jobs.ownership import finish
 from modelyard.domain.jobs.recording import forget_checkpoints, list_discarded
 from modelyard.domain.jobs.repository import find_with_dead_lease, list_checkpoints, list_with_dead_lease
 from modelyard.domain.projects.repository import forget_requests
-from modelyard.domain.workers.repository import mark_silent_offline
+from modelyard.domain.workers.hosts import forget_strikes
+from modelyard.domain.workers.repository import forget_workers, mark_silent_offline
 from modelyard.kit.database import Database
 from modelyard.kit.faults import fault
 from modelyard.kit.logs import get_logger
@@ -41,9 +42,13 @@ def end_dead_lease(session: Session, job_id: str, grace_seconds: float, lease_se
 
 
 def forget_silent_workers(database: Database) -> None:
-    """Mark workers offline that sent no heartbeat."""
+    """Mark workers offline that sent no heartbeat, and forget those offline for a week."""
     with database.write() as session:
         mark_silent_offline(session)
+        forget_strikes(session)
+        forgotten = forget_workers(session)
+    if forgotten:
+        log.info("forgot workers", workers=forgotten)
 
 
 def forget_old_requests(database: Database) -> None:

@@ -64,13 +64,18 @@ class Input:
 
 @dataclass
 class Run(Generic[S]):
-    """One attempt of a recipe, seen from inside. Only rank 0 writes events; other ranks' calls do nothing."""
+    """One attempt of a recipe, seen from inside. Only rank 0 writes events; other ranks' calls do nothing.
+
+    A job over several machines has one run folder on each.
+    """
 
     spec: S
     folder: Path
     inputs: dict[str, Input]
     resume_from: Path | None = None
     rank: int = 0
+    local_rank: int = 0
+    """The first of each machine does what its run folder needs once."""
     world_size: int = 1
     device: str = "cpu"
     options: dict[str, Any] = field(default_factory=dict)
@@ -78,9 +83,12 @@ class Run(Generic[S]):
     _logged_at: float = -LOG_SECONDS
 
     def emit(self, type_: str, **data: Any) -> None:
-        """Append one event. A single `write` of one line, so a reader never sees half of it joined to another."""
-        if self.rank != 0:
-            return
+        """Tell the platform something; what other ranks than the first say is not heard."""
+        if self.rank == 0:
+            self._append(type_, **data)
+
+    def _append(self, type_: str, **data: Any) -> None:
+        # A single `write` of one line, so a reader never sees half of it joined to another.
         line = json.dumps({"type": type_, "at": time.time(), **data}, allow_nan=True) + "\n"
         with (self.folder / "events.jsonl").open("a", encoding="utf-8") as events:
             events.write(line)
@@ -128,19 +136,19 @@ class Run(Generic[S]):
         """Write a checkpoint into the folder yielded; it becomes visible only when complete (temporary name, manifest, rename).
 
         All ranks enter and leave together; they must have finished writing before rank 0 leaves
-        (put a barrier at the end of the block).
+        (put a barrier at the end of the block). On several machines each has a part: what its own ranks wrote.
         """
         partial = self.folder / "checkpoints" / f".partial-{step:08d}"
         final = self.folder / "checkpoints" / f"step-{step:08d}"
-        if self.rank == 0:
+        if self.local_rank == 0:
             shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True, exist_ok=True)
         yield partial
-        if self.rank == 0:
+        if self.local_rank == 0:
             build_manifest(partial)
             shutil.rmtree(final, ignore_errors=True)
             partial.rename(final)
-            self.emit("checkpoint", step=step, path=f"checkpoints/{final.name}", metrics=metrics)
+            self._append("checkpoint", step=step, path=f"checkpoints/{final.name}", metrics=metrics)
 
     def stop_requested(self) -> str | None:
         """The runner's wish: None to go on, or why to save and leave (`cancelled`, `paused`, `drained`, …).
@@ -212,6 +220,7 @@ def _open_run() -> Run[Any]:
         inputs=inputs,
         resume_from=Path(resume) if resume else None,
         rank=int(os.environ.get("RANK", "0")),
+        local_rank=int(os.environ.get("LOCAL_RANK", os.environ.get("RANK", "0"))),
         world_size=int(os.environ.get("WORLD_SIZE", "1")),
         device=os.environ.get("MODELYARD_DEVICE", "cpu"),
         options=document.get("options", {}),

@@ -1,15 +1,12 @@
-"""Routes that show queues and workers."""
-
-from typing import Any
+"""Routes that show queues."""
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from modelyard.api.dependencies import PlatformDep, Reader
-from modelyard.api.times import Time
 from modelyard.domain.jobs.lifecycle import JobState
 from modelyard.domain.jobs.tallies import count_by_queue
-from modelyard.domain.workers.repository import list_online, list_workers
+from modelyard.domain.workers.repository import list_serving
 from modelyard.kit.queue import BrokerErrors
 
 router = APIRouter(prefix="/v1", tags=["cluster"])
@@ -34,34 +31,12 @@ class QueueList(BaseModel):
     """`ok`, or why Redis does not answer."""
 
 
-class WorkerPublic(BaseModel):
-    """A worker."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    id: str
-    host: str
-    pid: int
-    stages: list[str]
-    slots: dict[str, Any]
-    queues: list[str]
-    state: str
-    started_at: Time
-    heartbeat_at: Time
-
-
-class WorkerList(BaseModel):
-    """All workers ever seen."""
-
-    data: list[WorkerPublic]
-
-
 @router.get("/queues")
 def list_queues(platform: PlatformDep, caller: Reader) -> QueueList:
-    """Every queue that has jobs or an online worker."""
+    """Every queue that has jobs or a worker that takes them."""
     with platform.database.read() as session:
         counts = count_by_queue(session)
-        online = list_online(session)
+        online = list_serving(session)
     names = sorted({*counts, *(stage for worker in online for stage in worker.stages)})
     try:
         tickets: dict[str, int] = platform.broker.count_tickets(names)
@@ -79,10 +54,3 @@ def list_queues(platform: PlatformDep, caller: Reader) -> QueueList:
         for name in names
     ]
     return QueueList(data=queues, broker=broker)
-
-
-@router.get("/workers")
-def list_all_workers(platform: PlatformDep, caller: Reader) -> WorkerList:
-    """Every worker, with what it lends and when it was last heard of."""
-    with platform.database.read() as session:
-        return WorkerList(data=[WorkerPublic.model_validate(worker) for worker in list_workers(session)])

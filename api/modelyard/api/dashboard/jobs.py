@@ -12,9 +12,9 @@ from modelyard.api.dashboard.routes import back_to, make_router
 from modelyard.api.dashboard.session import Editor, SameOrigin, Viewer
 from modelyard.api.dependencies import PageDep, PlatformDep
 from modelyard.api.jobs import endpoints
-from modelyard.api.jobs.service import explain_job
 from modelyard.domain.jobs import repository
 from modelyard.domain.jobs.curves import newest_point, read_curves
+from modelyard.domain.jobs.inquiry import explain_job
 from modelyard.domain.jobs.lifecycle import JobState
 from modelyard.domain.specs import KINDS
 

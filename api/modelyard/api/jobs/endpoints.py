@@ -6,22 +6,24 @@ from fastapi import APIRouter, BackgroundTasks, Header, Query, Response
 from fastapi.responses import StreamingResponse
 
 from modelyard.api.dependencies import OnceDep, PageDep, PlatformDep, Reader, Writer
+from modelyard.api.jobs.explanations import ExplanationPublic
 from modelyard.api.jobs.schemas import (
     AttemptPublic,
     CheckpointPublic,
     EventPublic,
-    ExplanationPublic,
     JobPublic,
     LogPublic,
     MetricPublic,
 )
-from modelyard.api.jobs.service import explain_job, ring_or_leave, show_job
+from modelyard.api.jobs.service import ring_or_leave, show_job
 from modelyard.api.jobs.streaming import stream_events
 from modelyard.api.pages import PageOf, make_page
 from modelyard.domain.jobs import repository, stopping
 from modelyard.domain.jobs.bodies import JobCreate
+from modelyard.domain.jobs.inquiry import explain_job
 from modelyard.domain.jobs.lifecycle import JobState
 from modelyard.domain.jobs.submission import submit
+from modelyard.kit.database import read_clock
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 Cursor = Annotated[int, Query(ge=0, le=2**63 - 1, description="Id of the last one seen")]
@@ -110,7 +112,7 @@ def explain(job_id: str, platform: PlatformDep, caller: Reader) -> ExplanationPu
     """Why the job waits or why it failed, and what to do about it."""
     with platform.database.read() as session:
         job = repository.get_job_or_raise(session, caller.project_id, job_id)
-        return ExplanationPublic.model_validate(explain_job(session, job), from_attributes=True)
+        return ExplanationPublic.of(explain_job(session, job), read_clock(session))
 
 
 @router.get("/{job_id}/attempts")

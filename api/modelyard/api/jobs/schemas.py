@@ -2,9 +2,34 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from modelyard.api.times import Time
+
+
+class ApprovalCreate(BaseModel):
+    """What an approver has to say."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"comment": "Budget is fine until March"}]})
+
+    comment: str | None = Field(default=None, max_length=1000)
+
+
+class RejectionCreate(BaseModel):
+    """Why a job must not run."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"reason": "Trains on last year's data"}]})
+
+    reason: str = Field(min_length=1, max_length=1000)
+
+
+class RetryCreate(BaseModel):
+    """What to change when a job is tried again; what is left out stays as it was."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"priority": 80}]})
+
+    priority: int | None = Field(default=None, ge=0, le=100)
+    max_attempts: int | None = Field(default=None, ge=1, le=20)
 
 
 class JobError(BaseModel):
@@ -48,6 +73,7 @@ class JobPublic(BaseModel):
     approved_at: Time | None
     approved_by: str | None
     retry_of: str | None
+    reused_from: str | None
     worker_id: str | None
     start_at: Time | None
     submitted_at: Time
@@ -123,16 +149,3 @@ class CheckpointPublic(BaseModel):
     bytes: int
     metrics: dict[str, Any]
     created_at: Time
-
-
-class ExplanationPublic(BaseModel):
-    """Why a job is where it is, and the way out."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    state: str
-    summary: str
-    reason: str | None
-    details: list[str]
-    fix: str | None
-    log_lines: list[str]

@@ -1,17 +1,12 @@
 """What job endpoints do beyond one query."""
 
 from redis.exceptions import RedisError
-from sqlmodel import Session
 
 from modelyard.api.dependencies import Platform
 from modelyard.api.jobs.schemas import JobError, JobPublic
-from modelyard.domain.jobs.explanation import Explanation, Situation, explain
 from modelyard.domain.jobs.lifecycle import JobState
-from modelyard.domain.jobs.repository import last_log_lines, list_ahead, list_attempts, list_running_in_stage
 from modelyard.domain.jobs.tables import Job
 from modelyard.domain.jobs.tickets import ring
-from modelyard.domain.workers.repository import list_online
-from modelyard.kit.database import read_clock
 from modelyard.kit.faults import fault
 from modelyard.kit.logs import get_logger
 
@@ -38,18 +33,3 @@ def ring_or_leave(platform: Platform, jobs: list[Job]) -> None:
         except (OSError, RedisError) as error:
             log.warning("no ticket sent; the scheduler will", job_id=job.id, error=str(error))
             return
-
-
-def explain_job(session: Session, job: Job) -> Explanation:
-    """Gather what an explanation rests on, and explain."""
-    serving = [worker.id for worker in list_online(session) if job.queue in worker.queues]
-    situation = Situation(
-        job=job,
-        attempts=list_attempts(session, job.id),
-        ahead=list_ahead(session, job),
-        running=[other for other in list_running_in_stage(session, job.stage) if other.id != job.id],
-        serving=serving,
-        log_lines=last_log_lines(session, job.id, job.attempt),
-        now=read_clock(session),
-    )
-    return explain(situation)

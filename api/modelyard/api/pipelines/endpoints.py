@@ -9,8 +9,9 @@ from modelyard.api.pages import PageOf, make_page
 from modelyard.api.pipelines.schemas import PipelinePublic
 from modelyard.domain.jobs.lifecycle import JobState
 from modelyard.domain.jobs.stopping import cancel
-from modelyard.domain.pipelines import repository, service
+from modelyard.domain.pipelines import repository, resubmission, service
 from modelyard.domain.pipelines.bodies import PipelineCreate
+from modelyard.domain.pipelines.lifecycle import newest_of_steps
 from modelyard.domain.pipelines.tables import Pipeline
 
 router = APIRouter(prefix="/v1/pipelines", tags=["pipelines"])
@@ -21,8 +22,11 @@ def create_pipeline(
     body: PipelineCreate, response: Response, later: BackgroundTasks, platform: PlatformDep, caller: Writer, once: OnceDep
 ) -> PipelinePublic:
     """Submit all jobs of a pipeline, or none if one of them is wrong."""
-    steps = {name: step.to_step() for name, step in body.jobs.items()}
-    id_, is_new = once.create(caller, lambda session: service.create_pipeline(session, caller.project_id, body.name, steps).id)
+
+    def make(session: Session) -> str:
+        return service.create_pipeline(session, caller.project_id, body.name, body.to_steps(), body.reuse).id
+
+    id_, is_new = once.create(caller, make)
     with platform.database.read() as session:
         jobs = list(repository.list_steps(session, id_))
         shown = _show(session, repository.get_pipeline_or_raise(session, caller.project_id, id_))
@@ -59,7 +63,31 @@ def cancel_pipeline(pipeline_id: str, platform: PlatformDep, caller: Writer) -> 
         return _show(session, pipeline)
 
 
+@router.post("/{pipeline_id}/retry", status_code=202)
+def retry_pipeline(
+    pipeline_id: str, response: Response, later: BackgroundTasks, platform: PlatformDep, caller: Writer, once: OnceDep
+) -> PipelinePublic:
+    """Try the failed part again: steps that failed, were cancelled or quarantined get a new job, the others are untouched."""
+
+    def make(session: Session) -> str:
+        repository.get_pipeline_or_raise(session, caller.project_id, pipeline_id)
+        resubmission.retry_pipeline(session, pipeline_id)
+        return pipeline_id
+
+    _, is_new = once.create(caller, make)
+    with platform.database.read() as session:
+        jobs = list(repository.list_steps(session, pipeline_id))
+        shown = _show(session, repository.get_pipeline_or_raise(session, caller.project_id, pipeline_id))
+    if is_new:
+        later.add_task(ring_or_leave, platform, jobs)
+    response.headers["Location"] = f"/v1/pipelines/{pipeline_id}"
+    return shown
+
+
 def _show(session: Session, pipeline: Pipeline) -> PipelinePublic:
     shown = PipelinePublic.model_validate(pipeline)
-    shown.jobs = [show_job(job) for job in repository.list_steps(session, pipeline.id)]
+    jobs = repository.list_jobs_of(session, pipeline.id)
+    steps = newest_of_steps(jobs)
+    shown.jobs = [show_job(job) for job in steps]
+    shown.replaced = [show_job(job) for job in jobs if job not in steps]
     return shown

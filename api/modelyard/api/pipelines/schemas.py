@@ -19,4 +19,8 @@ class PipelinePublic(BaseModel):
     state: str
     created_at: Time
     finished_at: Time | None
+    reuse: bool
     jobs: list[JobPublic] = []
+    """The newest job of each step."""
+    replaced: list[JobPublic] = []
+    """Jobs that were tried again, oldest first."""

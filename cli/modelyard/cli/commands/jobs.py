@@ -104,16 +104,14 @@ def explain(job_id: JobId, json: JsonOption = False, data_dir: ClientDataDir = N
     """Say why a job waits, runs or failed, and what to do about it."""
     from modelyard.cli.client import connect
     from modelyard.cli.console import print_json, results
+    from modelyard.cli.explanations import say_explanation
 
     with connect(data_dir) as client:
         found = client.explain_job(job_id)
     if json:
         print_json(found)
         return
-    lines = [f"{found['state']}: {found['summary']}", *(f"  {detail}" for detail in found.get("details") or [])]
-    if found.get("fix"):
-        lines.append(f"what to do: {found['fix']}")
-    results().print("\n".join(lines), markup=False, soft_wrap=True)
+    results().print("\n".join(say_explanation(found)), markup=False, soft_wrap=True)
 
 
 def cancel(

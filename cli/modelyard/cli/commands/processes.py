@@ -1,4 +1,4 @@
-"""Commands that are one process of the platform each: api, scheduler, worker, flower. `up` and compose start them."""
+"""Commands that are one process of the platform each: api, scheduler, flower. `up` and compose start them."""
 
 from typing import Annotated
 
@@ -7,7 +7,7 @@ import typer
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the `modelyard` command."""
-    for command in (api, scheduler, worker, flower):
+    for command in (api, scheduler, flower):
         app.command()(command)
 
 
@@ -41,20 +41,7 @@ def api(
 def scheduler() -> None:
     """Run the scheduler: it relays lost tickets, ends dead leases and advances pipelines."""
     # By name: the rooms do not import each other, this command only starts a process of another room.
-    _start("modelyard.scheduler.loop")
-
-
-def worker(
-    stages: Annotated[str, typer.Option(help="Stages it serves, e.g. finetune,pretrain.")],
-    name: Annotated[str | None, typer.Option(help="Name, unique on this machine [default: its stages].")] = None,
-    slots: Annotated[int, typer.Option(min=0, help="CPU slots it lends to jobs.")] = 2,
-    gpus: Annotated[str, typer.Option(help="GPUs it lends to jobs, e.g. 0,1 or 0-7.")] = "",
-) -> None:
-    """Run a worker for some stages on this machine."""
-    from modelyard.cli.worker_options import parse_gpus, parse_stages
-
-    chosen = parse_stages(stages)
-    _start("modelyard.workers.main", name or "-".join(chosen), chosen, slots, parse_gpus(gpus))
+    start("modelyard.scheduler.loop")
 
 
 def flower(
@@ -82,7 +69,7 @@ def flower(
     app.start(["flower", f"--address={address}", f"--port={chosen}", "--purge_offline_workers=60"])
 
 
-def _start(module: str, *arguments: object) -> None:
+def start(module: str, *arguments: object) -> None:
     """Run `main` of another room's module, and leave with the exit code it returns."""
     import importlib
     import sys

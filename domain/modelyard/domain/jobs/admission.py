@@ -1,6 +1,6 @@
 """May a job run now? Its references must resolve, the steps it depends on must be done, and its kind may ask for more."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +51,7 @@ def is_done(job: Job) -> bool:
 
 
 def resolve_inputs(session: Session, project_id: str, spec: JobSpec, steps: Mapping[str, Job]) -> dict[str, dict[str, Any]]:
-    """Pin every reference of a spec: place -> `{"type", "id", "name", "version"}`. Raises `UnknownReference`."""
+    """Pin every reference of a spec: place -> `{"type", "id", "name", "version", "sha256"}`. Raises `UnknownReference`."""
     return {found.path: pin(session, project_id, found, steps) for found in find_references(spec)}
 
 
@@ -66,7 +66,7 @@ def pin(session: Session, project_id: str, found: FoundReference, steps: Mapping
     else:
         row = find(session, project_id, found.type, reference)
         if row is not None:
-            return {"type": found.type, "id": row.id, "name": row.name, "version": row.version}
+            return {"type": found.type, "id": row.id, "name": row.name, "version": row.version, "sha256": row.sha256}
     raise UnknownReference(_say_unknown(session, project_id, found), field=f"spec.{found.path}", value=found.value)
 
 
@@ -137,11 +137,31 @@ def check_traffic(spec: MonitorSpec, answered: int, ended: str | None = None) ->
     return Verdict(JobState.FAILED, str(Outcome.DEPENDENCY_FAILED), message)
 
 
+def check_approval(needs_approval: bool, approved_at: float | None) -> Verdict:
+    """A job that asks for it waits until somebody has approved it. Pure."""
+    if not needs_approval or approved_at is not None:
+        return ADMITTED
+    message = "Waits for approval by a key of the project with the scope `write`: POST /v1/jobs/{id}/approve"
+    return Verdict(JobState.HELD, "approval", message)
+
+
+def first_obstacle(verdicts: Iterable[Verdict]) -> Verdict:
+    """The first verdict that does not admit; those behind it are not asked for."""
+    return next((verdict for verdict in verdicts if verdict != ADMITTED), ADMITTED)
+
+
 def admit(session: Session, job: Job, steps: Mapping[str, Job]) -> tuple[Verdict, dict[str, dict[str, Any]]]:
-    """Judge a held job; with the inputs to pin when it is admitted. Raises `UnknownReference`."""
+    """Judge a held job; with its inputs, pinned as soon as its dependencies are done. Raises `UnknownReference`."""
     verdict = check_dependencies(job.depends_on, steps)
     if verdict != ADMITTED:
         return verdict, {}
     spec = parse_spec(job.spec)
-    inputs = resolve_inputs(session, job.project_id, spec, steps)
-    return check_kind(session, spec, inputs), inputs
+    # Pinned once: what somebody approved, or what a job that is tried again began with, is what runs.
+    inputs = job.inputs or resolve_inputs(session, job.project_id, spec, steps)
+    return first_obstacle(_checks(session, job, spec, inputs)), inputs
+
+
+def _checks(session: Session, job: Job, spec: JobSpec, inputs: Mapping[str, Mapping[str, Any]]) -> Iterator[Verdict]:
+    """What a job may have to wait for once its inputs are there, in this order."""
+    yield check_kind(session, spec, inputs)
+    yield check_approval(job.needs_approval, job.approved_at)

@@ -11,7 +11,7 @@ from modelyard.domain.jobs.ownership import change, finish, own
 from modelyard.domain.jobs.seats import SeatState, list_lingering, list_seats
 from modelyard.domain.jobs.tables import Attempt, Job, Seat
 from modelyard.domain.scheduling.gangs import Placement, WaitingGang, WorkerView
-from modelyard.domain.workers.repository import list_online
+from modelyard.domain.workers.repository import list_serving
 from modelyard.domain.workers.tables import Reservation, Worker
 from modelyard.kit.database import database_now, read_clock
 from modelyard.kit.identifiers import new_id
@@ -40,7 +40,7 @@ def describe_gang(job: Job, now: float) -> WaitingGang:
 
 def view_workers(session: Session) -> list[WorkerView]:
     """Online workers with the slots that are free now: by their last heartbeat, and by what was given away since."""
-    workers = list_online(session)
+    workers = list_serving(session)
     held = _count_held(session, [worker.id for worker in workers])
     reserved = _list_kept(session)
     return [_view(worker, held.get(worker.id, {}), reserved.get(worker.id, {})) for worker in workers]

@@ -14,6 +14,8 @@ from modelyard.domain.jobs.tables import Attempt, Job, JobEvent
 from modelyard.domain.jobs.tallies import note_move
 from modelyard.domain.specs import KINDS
 from modelyard.domain.usage.ledger import enter
+from modelyard.domain.workers.hosts import record_strike
+from modelyard.domain.workers.repository import may_claim
 from modelyard.kit.database import database_now, read_clock
 from modelyard.kit.identifiers import new_id
 
@@ -45,7 +47,9 @@ def add_event(session: Session, job_id: str, attempt: int, type_: str, data: dic
 
 
 def claim(session: Session, queue: str, worker_id: str, slots: list[str], lease_seconds: float) -> Job | None:
-    """Take the best waiting job of a queue and open its next attempt; None if nothing waits there."""
+    """Take the best waiting job of a queue and open its next attempt; None if nothing waits there, or the worker is closed."""
+    if not may_claim(session, worker_id):
+        return None
     for _ in range(10):
         job = session.exec(_best_waiting(queue)).first()
         if job is None:
@@ -147,6 +151,7 @@ def finish(
     latest.outcome, latest.message, latest.exit_code = str(outcome), message, exit_code
     latest.failing_rank = failing_rank
     latest.finished_at = read_clock(session)
+    record_strike(session, latest, outcome)
     chance = random.random()  # noqa: S311 - spreads retries out, keeps no secret
     after = decide_next(job.stop_requested, [_past(each) for each in attempts], job.max_attempts, chance)
     if after.why:

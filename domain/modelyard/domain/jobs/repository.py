@@ -56,6 +56,28 @@ def list_checkpoints(session: Session, job_id: str) -> Sequence[Checkpoint]:
     return session.exec(select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(*order)).all()
 
 
+def list_resumable(session: Session, job_id: str) -> Sequence[Checkpoint]:
+    """Checkpoints a job may continue from, best first: its own, then those of the jobs it tries again with the same inputs."""
+    job = session.get(Job, job_id)
+    wanted = _input_ids(job) if job is not None else {}
+    found: list[Checkpoint] = []
+    while job is not None:
+        if _input_ids(job) == wanted:
+            found += list_checkpoints(session, job.id)
+        job = session.get(Job, job.retry_of) if job.retry_of else None
+    return found
+
+
+def list_with_fingerprint(session: Session, project_id: str, fingerprint: str, limit: int = 5) -> Sequence[Job]:
+    """Jobs that succeeded with the same spec and inputs, newest first."""
+    query = select(Job).where(Job.project_id == project_id, Job.fingerprint == fingerprint, Job.state == JobState.SUCCEEDED)
+    return session.exec(query.order_by(col(Job.id).desc()).limit(limit)).all()
+
+
+def _input_ids(job: Job) -> dict[str, str]:
+    return {place: given["id"] for place, given in job.inputs.items()}
+
+
 def list_events(session: Session, job_id: str, after: int = 0, limit: int = 200) -> Sequence[JobEvent]:
     """In order of id, those after `after`."""
     events: Sequence[JobEvent] = session.exec(_after(JobEvent, job_id, after, limit)).all()
@@ -68,9 +90,11 @@ def list_logs(session: Session, job_id: str, after: int = 0, limit: int = 500) -
     return chunks
 
 
-def last_log_lines(session: Session, job_id: str, attempt: int, count: int = 20) -> list[str]:
-    """The last lines an attempt wrote, oldest first."""
+def last_log_lines(session: Session, job_id: str, attempt: int, count: int = 20, rank: int | None = None) -> list[str]:
+    """The last lines an attempt wrote, oldest first; `rank`: only those of one rank."""
     query = select(LogChunk).where(LogChunk.job_id == job_id, LogChunk.attempt == attempt)
+    if rank is not None:
+        query = query.where(LogChunk.rank == rank)
     chunks = session.exec(query.order_by(col(LogChunk.id).desc()).limit(count)).all()
     lines = [line for chunk in reversed(chunks) for line in chunk.text.splitlines() if line.strip()]
     return lines[-count:]
@@ -109,24 +133,6 @@ def find_with_dead_lease(session: Session, job_id: str, grace_seconds: float) ->
 
 def _with_dead_lease(grace_seconds: float) -> Any:
     return select(Job).where(col(Job.state).in_(ACTIVE), col(Job.lease_expires_at) + grace_seconds < database_now())
-
-
-def list_ahead(session: Session, job: Job, limit: int = 5) -> Sequence[Job]:
-    """Waiting jobs of the same queue that go first, best first."""
-    query = (
-        select(Job)
-        .where(Job.queue == job.queue, Job.state == JobState.QUEUED)
-        .where((col(Job.order_key) < job.order_key) | ((col(Job.order_key) == job.order_key) & (col(Job.id) < job.id)))
-        .order_by(col(Job.order_key), col(Job.id))
-        .limit(limit)
-    )
-    return session.exec(query).all()
-
-
-def list_running_in_stage(session: Session, stage: str, limit: int = 5) -> Sequence[Job]:
-    """Jobs of a stage that hold slots now."""
-    query = select(Job).where(Job.stage == stage, col(Job.state).in_(ACTIVE)).order_by(col(Job.started_at)).limit(limit)
-    return session.exec(query).all()
 
 
 def find_job(session: Session, job_id: str, for_update: bool = False) -> Job | None:

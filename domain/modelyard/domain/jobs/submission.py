@@ -11,7 +11,8 @@ from sqlalchemy import insert
 from sqlmodel import Session
 
 from modelyard.domain.errors import Conflict, DomainError, InvalidRequest
-from modelyard.domain.jobs.admission import Verdict, check_kind, pin
+from modelyard.domain.jobs.admission import ADMITTED, Verdict, check_approval, check_kind, pin
+from modelyard.domain.jobs.fingerprints import fingerprint_of
 from modelyard.domain.jobs.lifecycle import JobState
 from modelyard.domain.jobs.queues import Shape, effective_accelerator, queue_name
 from modelyard.domain.jobs.tables import Job, JobEvent
@@ -46,6 +47,8 @@ class JobRequest:
     """Seconds since the epoch."""
     needs_approval: bool = False
     retry_of: str | None = None
+    inputs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Pinned before, for a job that is tried again; else the references of the spec are pinned now."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class Place:
     pipeline_id: str
     step: str
     depends_on: list[str]
+    looks_back: bool = False
+    """Whether it is held until somebody has looked for an earlier job whose outputs it can take over."""
 
 
 @dataclass(frozen=True)
@@ -115,8 +120,12 @@ def _judge(session: Session, pins: Pins, submission: Submission, now: float) -> 
         if place is not None and place.depends_on:
             verdict, inputs = Verdict(JobState.HELD, "dependency", f"Waits for {', '.join(place.depends_on)}"), {}
         else:
-            inputs = pins.resolve(submission.project_id, request.spec)
+            inputs = request.inputs or pins.resolve(submission.project_id, request.spec)
             verdict = check_kind(session, request.spec, inputs)
+            if verdict == ADMITTED:
+                verdict = check_approval(request.needs_approval, None)
+            if verdict == ADMITTED and place is not None and place.looks_back:
+                verdict = Verdict(JobState.HELD, "dependency", "Looks for an earlier job with the same spec and inputs")
         if verdict.state is JobState.FAILED:
             field_ = "spec.gate" if kind_of(request) == "deploy" else "spec.deployment"
             raise Conflict(verdict.message or "The job could never run", field=field_)
@@ -185,6 +194,7 @@ def make_row(submission: Submission, verdict: Verdict, inputs: dict[str, dict[st
         "step": place.step if place else None,
         "depends_on": place.depends_on if place else [],
         "inputs": inputs,
+        "fingerprint": fingerprint_of(request.spec, inputs, shape.slots * shape.nodes),
     }
 
 

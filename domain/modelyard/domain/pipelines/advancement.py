@@ -7,12 +7,14 @@ from sqlmodel import Session
 
 from modelyard.domain.errors import UnknownReference
 from modelyard.domain.jobs.admission import Verdict, admit
+from modelyard.domain.jobs.fingerprints import fingerprint_of
 from modelyard.domain.jobs.lifecycle import JobState, Outcome
 from modelyard.domain.jobs.ownership import change
 from modelyard.domain.jobs.tables import Job
 from modelyard.domain.pipelines.lifecycle import pipeline_state
-from modelyard.domain.pipelines.repository import Held, list_steps, list_steps_before
-from modelyard.domain.pipelines.tables import Pipeline
+from modelyard.domain.pipelines.repository import Held, list_steps, list_steps_before, lock_pipeline
+from modelyard.domain.pipelines.reuse import find_earlier, take_over
+from modelyard.domain.specs import parse_spec
 from modelyard.kit.database import database_now, read_clock
 
 
@@ -32,14 +34,23 @@ def advance(session: Session, job_id: str) -> Job | None:
         return job
     verdict, inputs = _judge(session, job, list_steps_before(session, job))
     if verdict.state is JobState.HELD:
-        job.reason, job.message = verdict.reason, verdict.message
+        job.reason, job.message, job.inputs = verdict.reason, verdict.message, inputs
         session.add(job)
     elif verdict.state is JobState.FAILED:
         values = {"reason": verdict.reason, "message": verdict.message, "finished_at": database_now()}
         change(session, job, JobState.FAILED, {"reason": verdict.reason}, **values)
     else:
-        change(session, job, JobState.QUEUED, inputs=inputs, reason=None, message=None)
+        _let_go(session, job, inputs)
     return job
+
+
+def _let_go(session: Session, job: Job, inputs: dict[str, dict[str, Any]]) -> None:
+    fingerprint = fingerprint_of(parse_spec(job.spec), inputs, job.slots * job.nodes)
+    earlier = find_earlier(session, job, fingerprint)
+    if earlier is not None:
+        take_over(session, job, earlier, inputs=inputs, fingerprint=fingerprint)
+    else:
+        change(session, job, JobState.QUEUED, inputs=inputs, fingerprint=fingerprint, reason=None, message=None)
 
 
 def _judge(session: Session, job: Job, steps: Mapping[str, Job]) -> tuple[Verdict, dict[str, dict[str, Any]]]:
@@ -51,10 +62,9 @@ def _judge(session: Session, job: Job, steps: Mapping[str, Job]) -> tuple[Verdic
 
 def settle(session: Session, pipeline_id: str) -> None:
     """Give a pipeline its final state once every step has one."""
-    # Locked: a step may be tried again at this moment, and then the pipeline goes on.
-    pipeline = session.get(Pipeline, pipeline_id, with_for_update=True)
+    pipeline = lock_pipeline(session, pipeline_id)  # a step may be tried again at this moment, and then the pipeline goes on
     state = pipeline_state(list_steps(session, pipeline_id))
-    if pipeline is not None and pipeline.state == "running" and state != "running":
+    if pipeline.state == "running" and state != "running":
         pipeline.state = state
         pipeline.finished_at = read_clock(session)
         session.add(pipeline)

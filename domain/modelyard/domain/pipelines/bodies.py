@@ -44,7 +44,16 @@ class StepCreate(JobCreate):
 class PipelineCreate(BaseModel):
     """Jobs that belong together."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [EXAMPLE]})
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, json_schema_extra={"examples": [EXAMPLE]})
 
     name: str = Field(min_length=1, max_length=200)
+    reuse: bool = False
+    """Whether steps take over the outputs of an earlier job of the project with the same spec and inputs, instead of running.
+
+    Deployments and monitors always run; installed packages and their files count by name, not by content.
+    """
     jobs: dict[StepName, StepCreate] = Field(min_length=1, max_length=200)
+
+    def to_steps(self) -> dict[str, StepRequest]:
+        """The jobs in the domain's words."""
+        return {name: step.to_step() for name, step in self.jobs.items()}

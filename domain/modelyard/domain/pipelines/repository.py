@@ -23,6 +23,12 @@ def get_pipeline_or_raise(session: Session, project_id: str, pipeline_id: str) -
     return pipeline
 
 
+def lock_pipeline(session: Session, pipeline_id: str) -> Pipeline:
+    """A pipeline, locked before any of its jobs: nobody settles it or tries steps again before this transaction ends."""
+    pipeline: Pipeline = session.exec(_locked(select(Pipeline).where(Pipeline.id == pipeline_id))).one()
+    return pipeline
+
+
 def list_pipelines(session: Session, project_id: str, after: str | None = None, limit: int = 20) -> Sequence[Pipeline]:
     """Newest first; `after` is the id of the last row of the page before."""
     query = select(Pipeline).where(Pipeline.project_id == project_id)
@@ -34,7 +40,13 @@ def list_pipelines(session: Session, project_id: str, after: str | None = None, 
 def list_jobs_of(session: Session, pipeline_id: str, for_update: bool = False) -> Sequence[Job]:
     """Every job of a pipeline, also those that were tried again, oldest first; `for_update` when they are about to be changed."""
     query = select(Job).where(Job.pipeline_id == pipeline_id).order_by(col(Job.id))
-    return session.exec(query.with_for_update() if for_update else query).all()
+    jobs: Sequence[Job] = session.exec(_locked(query) if for_update else query).all()
+    return jobs
+
+
+def _locked(query: Any) -> Any:
+    # Read anew: what the session holds already may be older than the lock.
+    return query.with_for_update().execution_options(populate_existing=True)
 
 
 def list_steps(session: Session, pipeline_id: str, for_update: bool = False) -> Sequence[Job]:

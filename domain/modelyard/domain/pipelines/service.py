@@ -8,6 +8,8 @@ from sqlmodel import Session
 from modelyard.domain.errors import DomainError, InvalidRequest, UnknownReference
 from modelyard.domain.jobs.admission import pin
 from modelyard.domain.jobs.submission import JobRequest, Place, submit
+from modelyard.domain.jobs.tables import Job
+from modelyard.domain.pipelines.advancement import advance, settle
 from modelyard.domain.pipelines.references import parse_step_reference
 from modelyard.domain.pipelines.tables import Pipeline
 from modelyard.domain.specs import KINDS, find_references
@@ -23,22 +25,32 @@ class StepRequest:
     depends_on: list[str] = field(default_factory=list)
 
 
-def create_pipeline(session: Session, project_id: str, name: str, steps: Mapping[str, StepRequest]) -> Pipeline:
-    """Create all jobs of a pipeline in one transaction. Raises `InvalidRequest` or `UnknownReference`, and then makes nothing."""
+def create_pipeline(
+    session: Session, project_id: str, name: str, steps: Mapping[str, StepRequest], reuse: bool = False
+) -> Pipeline:
+    """Create all jobs of a pipeline in one transaction. Raises `InvalidRequest` or `UnknownReference`, and then makes nothing.
+
+    `reuse`: steps whose spec and inputs did not change succeed at once with the outputs of an earlier job.
+    """
     dependencies = {step: _dependencies(step, request, steps) for step, request in steps.items()}
     order = _sort(dependencies)
     for step, request in steps.items():
         _check_outside(session, project_id, step, request, steps)
     now = read_clock(session)
-    pipeline = Pipeline(id=new_id("pipe"), project_id=project_id, name=name, state="running", created_at=now)
+    pipeline = Pipeline(id=new_id("pipe"), project_id=project_id, name=name, state="running", reuse=reuse, created_at=now)
     session.add(pipeline)
     session.flush()
+    made: list[Job] = []
     for step in order:
         try:
-            submit(session, project_id, steps[step].job, Place(pipeline.id, step, dependencies[step]))
+            made.append(submit(session, project_id, steps[step].job, Place(pipeline.id, step, dependencies[step], reuse)))
         except DomainError as error:
             error.field = f"jobs.{step}.{error.field}" if error.field else f"jobs.{step}"
             raise
+    if reuse:
+        for job in made:
+            advance(session, job.id)
+        settle(session, pipeline.id)
     return pipeline
 
 

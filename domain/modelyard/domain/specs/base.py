@@ -16,6 +16,10 @@ class SpecModel(BaseModel):
 class JobSpec(SpecModel):
     """The spec of one kind of job. Subclasses declare `kind: Literal["…"]`."""
 
+    def is_reproducible(self) -> bool:
+        """Whether the same spec with the same inputs makes the same outputs, so that they need not be made twice."""
+        return True
+
 
 @dataclass(frozen=True)
 class Reference:

@@ -88,3 +88,7 @@ class ImportSpec(JobSpec):
     source: ModelSource
     individual_digits: bool = False
     """Restore the rule that splits numbers into digits, which GGUF files of SmolLM2 lose."""
+
+    def is_reproducible(self) -> bool:
+        """A folder of the server may hold something else by now."""
+        return self.source.path is None

@@ -22,3 +22,7 @@ class DeploySpec(JobSpec):
     """Upper limit for one answer."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     ready_within_seconds: int = Field(default=300, ge=1)
+
+    def is_reproducible(self) -> bool:
+        """A server is no output: it runs."""
+        return False

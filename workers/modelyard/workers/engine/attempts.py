@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from modelyard.domain.jobs.lifecycle import Outcome, StaleAttempt
 from modelyard.domain.jobs.ownership import claim, finish
-from modelyard.domain.jobs.queues import parse_queue
 from modelyard.domain.jobs.repository import find_job
 from modelyard.domain.jobs.tables import Job
 from modelyard.kit.database import Database, DatabaseAway
@@ -33,8 +32,7 @@ class Engine:
 
     def answer(self, queue: str, ticket_id: str, tell: Callable[[Job], None]) -> bool:
         """Run the best waiting job of a queue to its end. False if slots were gone, so that the ticket should wait again."""
-        _, shape = parse_queue(queue)
-        held = None if self.capacity.is_draining else self.capacity.pool.take(shape.slots, shape.accelerator)
+        held = self.capacity.take(queue)
         if held is None:
             self.capacity.settle(ticket_id)
             return False

@@ -5,7 +5,8 @@ import time
 from dataclasses import dataclass, field
 
 from modelyard.domain.jobs.queues import parse_queue
-from modelyard.kit.slots import SlotPool
+from modelyard.domain.workers.outlook import Outlook
+from modelyard.kit.slots import HeldSlots, SlotPool
 
 GLANCE_SECONDS = 0.05
 """How long one look at the lock files serves: a worker asks for dozens of queues at a time."""
@@ -15,9 +16,11 @@ IN_HAND_SECONDS = 5.0
 
 @dataclass
 class Capacity:
-    """Free slots, less those that tickets already in hand are about to take."""
+    """Free slots, less those that tickets already in hand are about to take and those kept for jobs of other queues."""
 
     pool: SlotPool
+    outlook: Outlook = field(default_factory=Outlook)
+    """What others decided about this worker; replaced as a whole by the heartbeat."""
     _in_hand: dict[str, float] = field(default_factory=dict)
     _glance: tuple[float, dict[str, dict[str, int]]] = (0.0, {})
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -36,12 +39,25 @@ class Capacity:
 
     def listens_to(self, queue: str) -> bool:
         """Whether a job of this queue could start at once."""
-        if self.is_draining or self._has_ticket_in_hand():
-            return False
+        return not self._has_ticket_in_hand() and bool(self._pools_for(queue, self.count_free()))
+
+    def take(self, queue: str) -> HeldSlots | None:
+        """Take the slots a job of this queue needs, or none at all; never those kept for another."""
         _, shape = parse_queue(queue)
-        free = self.count_free()
-        cpu, gpu = free["cpu"]["free"], free["gpu"]["free"]
-        return (shape.accelerator != "cpu" and gpu >= shape.slots) or (shape.accelerator != "gpu" and cpu >= shape.slots)
+        for accelerator in self._pools_for(queue, self.pool.count_free()):
+            held = self.pool.take(shape.slots, accelerator)
+            if held is not None:
+                return held
+        return None
+
+    def _pools_for(self, queue: str, free: dict[str, dict[str, int]]) -> list[str]:
+        """Accelerators with enough free slots for a job of this queue, the better one first."""
+        outlook = self.outlook
+        if self.is_draining or not outlook.is_open:
+            return []
+        _, shape = parse_queue(queue)
+        kinds = ["gpu", "cpu"] if shape.accelerator == "any" else [shape.accelerator]
+        return [kind for kind in kinds if free[kind]["free"] - outlook.count_kept(kind, queue) >= shape.slots]
 
     def count_free(self) -> dict[str, dict[str, int]]:
         """`{"cpu": {"total", "free"}, "gpu": {"total", "free"}}`, at most a glance old."""

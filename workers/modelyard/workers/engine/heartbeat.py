@@ -1,16 +1,19 @@
-"""A worker's sign of life: its row says what it serves and how much of it is free."""
+"""A worker's sign of life: its row says what it serves and how much of it is free; others' wishes are read more often."""
 
 import os
 import threading
-import time
+from typing import Any
 
+from modelyard.domain.workers.outlook import read_outlook
 from modelyard.domain.workers.repository import report_worker
 from modelyard.domain.workers.tables import Worker
-from modelyard.kit.database import Database
+from modelyard.kit.database import Database, DatabaseAway
 from modelyard.kit.logs import get_logger
 from modelyard.workers.engine.capacity import Capacity
 
-INTERVAL_SECONDS = 5.0
+LOOK_SECONDS = 1.0
+"""How soon a worker learns that it is drained, that its host is excluded, or that slots are kept for a job."""
+LOOKS_PER_BEAT = 5
 log = get_logger(__name__)
 
 
@@ -21,20 +24,39 @@ class Heartbeat(threading.Thread):
         super().__init__(name="heartbeat", daemon=True)
         self._database, self._capacity, self._worker = database, capacity, worker
         self._stopped = threading.Event()
+        self._is_start = True
 
     def run(self) -> None:
-        """Beat until stopped."""
-        while not self._stopped.wait(INTERVAL_SECONDS):
-            self.beat()
+        """Look and beat until stopped."""
+        looks = 0
+        while not self._stopped.wait(LOOK_SECONDS):
+            looks += 1
+            self.look()
+            if looks % LOOKS_PER_BEAT == 0:
+                self.beat()
+
+    def look(self) -> None:
+        """Read what others decided about this worker; while the database is away, what was read last holds."""
+        try:
+            with self._database.read() as session:
+                outlook = read_outlook(session, self._worker.id, self._worker.host)
+        except DatabaseAway:
+            return  # the next beat says so
+        except Exception as error:  # a look missed for whatever reason must not be the last
+            log.warning("could not look", error=f"{type(error).__name__}: {error}")
+            return
+        if outlook.is_open != self._capacity.outlook.is_open:
+            log.info("takes jobs again" if outlook.is_open else "takes no jobs: drained, or its host is excluded")
+        self._capacity.outlook = outlook
 
     def beat(self, state: str | None = None) -> None:
         """Write the row once."""
         self._worker.state = state or ("draining" if self._capacity.is_draining else "online")
-        self._worker.slots = self._capacity.count_free()
-        self._worker.heartbeat_at = time.time()
+        self._worker.slots = _describe_slots(self._capacity)
         try:
             with self._database.write() as session:
-                report_worker(session, Worker(**self._worker.model_dump()))
+                report_worker(session, self._worker, self._is_start)
+            self._is_start = False
         except Exception as error:  # a beat missed for whatever reason must not be the last
             log.warning("heartbeat failed", error=f"{type(error).__name__}: {error}")
 
@@ -45,8 +67,12 @@ class Heartbeat(threading.Thread):
 
 
 def describe_worker(name: str, host: str, stages: list[str], queues: list[str]) -> Worker:
-    """The row of this process."""
-    now = time.time()
+    """The row of this process; the database adds the times."""
     return Worker(
-        id=name, host=host, pid=os.getpid(), stages=stages, queues=queues, state="online", started_at=now, heartbeat_at=now
+        id=name, host=host, pid=os.getpid(), stages=stages, queues=queues, state="online", started_at=0.0, heartbeat_at=0.0
     )
+
+
+def _describe_slots(capacity: Capacity) -> dict[str, Any]:
+    names = capacity.pool.list_names()
+    return {kind: {**counts, "names": names[kind]} for kind, counts in capacity.count_free().items()}

@@ -11,7 +11,7 @@ from sqlmodel import Session
 
 from modelyard.domain.deployments.repository import list_interactions
 from modelyard.domain.deployments.tables import Interaction
-from modelyard.domain.jobs.repository import list_checkpoints
+from modelyard.domain.jobs.repository import list_resumable
 from modelyard.domain.registry.tables import TABLES
 from modelyard.kit.logs import get_logger
 from modelyard.kit.storage import ArtifactStore, DamagedArtifact, verify_manifest
@@ -77,8 +77,8 @@ def _as_line(row: Interaction) -> dict[str, Any]:
 
 
 def find_resume(session: Session, store: ArtifactStore, job_id: str) -> Resume | None:
-    """The newest checkpoint of a job that is whole; damaged ones are passed over."""
-    for checkpoint in list_checkpoints(session, job_id):
+    """The newest whole checkpoint of a job, or of the one it tries again; damaged ones are passed over."""
+    for checkpoint in list_resumable(session, job_id):
         try:
             folder = store.fetch(checkpoint.artifact_key)
             verify_manifest(folder)

@@ -10,6 +10,17 @@ SECRETS = ("MODELYARD_DATABASE_URL", "MODELYARD_REDIS_URL", "MODELYARD_API_KEY",
 
 
 @dataclass(frozen=True)
+class Group:
+    """Where the ranks of this machine stand among all ranks of a job, and where all of them meet."""
+
+    nodes: int = 1
+    node_rank: int = 0
+    address: str = "127.0.0.1"
+    port: int | None = None
+    """None: a free one of this machine."""
+
+
+@dataclass(frozen=True)
 class Launch:
     """Everything needed to start the ranks of one attempt."""
 
@@ -22,6 +33,7 @@ class Launch:
     cache: Path
     is_online: bool = False
     """Whether the recipe may fetch from the model hub."""
+    group: Group = Group()
 
 
 def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
@@ -35,11 +47,12 @@ def environment_of(launch: Launch, rank: int, port: int) -> dict[str, str]:
     kept = without_secrets(os.environ)
     return {
         **kept,
-        "RANK": str(rank),
+        "RANK": str(launch.group.node_rank * len(launch.slots) + rank),
         "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(len(launch.slots)),
+        "GROUP_RANK": str(launch.group.node_rank),
+        "WORLD_SIZE": str(launch.group.nodes * len(launch.slots)),
         "LOCAL_WORLD_SIZE": str(len(launch.slots)),
-        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_ADDR": launch.group.address,
         "MASTER_PORT": str(port),
         "MODELYARD_DEVICE": "cuda" if on_gpu else "cpu",
         "CUDA_VISIBLE_DEVICES": ",".join(slot.split("-")[1] for slot in launch.slots) if on_gpu else "",

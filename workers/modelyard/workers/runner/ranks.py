@@ -29,7 +29,7 @@ class Ranks:
 
     def start(self, launch: Launch) -> None:
         """Start one process per slot with the `torch.distributed` environment; those that wait already are let go."""
-        port = _free_port()
+        port = launch.group.port or free_port()
         if self.waiting:
             for number, rank in enumerate(self.waiting):
                 rank.go(environment_of(launch, number, port))
@@ -86,9 +86,10 @@ def _start_rank(launch: Launch, rank: int, port: int) -> subprocess.Popen[bytes]
         )
 
 
-def _free_port() -> int:
+def free_port(address: str = "127.0.0.1") -> int:
+    """A port of an address of this machine nobody listens on at this moment."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((address, 0))
         return int(probe.getsockname()[1])
 
 

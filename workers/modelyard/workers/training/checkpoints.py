@@ -34,9 +34,9 @@ def read_progress(run: Run[Any]) -> Progress:
     """
     if run.resume_from is None:
         return Progress(world_size=run.world_size)
-    if run.rank == 0:
-        # DeepSpeed's files are pickles, read only if they are the ones we wrote. No rank reads them before rank 0
-        # has joined, so one look is enough.
+    if run.local_rank == 0:
+        # DeepSpeed's files are pickles, read only if they are the ones we wrote. No rank reads them before the first
+        # of each machine has joined, so one look there is enough.
         verify_manifest(run.resume_from)
     progress = Progress(**json.loads((run.resume_from / PROGRESS_FILE).read_text(encoding="utf-8")))
     if progress.world_size != run.world_size:

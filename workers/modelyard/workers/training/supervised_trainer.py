@@ -89,8 +89,9 @@ class SupervisedTrainer(SFTTrainer):
             # Past TRL's own override, which writes a card for a hub into every checkpoint.
             Trainer._save_checkpoint(self, model, trial)
             barrier()
-            if self.run.rank == 0:
+            if self.run.local_rank == 0:
                 self._move_into(folder)
+            if self.run.rank == 0:
                 write_progress(folder, Progress(step=step, world_size=self.run.world_size))
             barrier()
 

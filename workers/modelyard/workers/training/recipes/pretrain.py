@@ -159,7 +159,7 @@ def _validate(run: Run[PretrainSpec], engine: Any, store: TokenStore, progress: 
 
 def _save_checkpoint(run: Run[PretrainSpec], engine: Any, corpus: Corpus, progress: Progress, loss: float) -> None:
     with run.checkpoint(progress.step, loss=loss) as folder:
-        # Rank 0 empties the folder when it enters; nobody may write before that.
+        # The first rank of a machine empties the folder when it enters; nobody may write before that.
         barrier()
         engine.save_checkpoint(str(folder), tag=ENGINE_STATE)
         if run.rank == 0:
