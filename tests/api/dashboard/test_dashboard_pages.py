@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 import httpx2
-from dashboard_yard import Yard, metric, prepare
+from dashboard_yard import Yard, metric, prepare, progress
 
 from modelyard.domain.jobs.lifecycle import Outcome
 from modelyard.domain.workers.repository import report_worker
@@ -141,3 +141,18 @@ class TestShowOverview:
         assert '<span class="faint">night@yard</span>' in text[text.index('id="queue-monitor"') :].partition("</tr>")[0]
         with yard.platform.database.write() as session:
             session.delete(session.get_one(Worker, worker.id))
+
+
+class TestShowUsage:
+    def test_says_what_came_of_the_time(self, yard: Yard, log_in: LogIn) -> None:
+        job = yard.submit(prepare("used"))
+        attempt = yard.begin(job)
+        yard.report(job, attempt, progress(0.5))
+        yard.end(job, attempt, Outcome.BAD_DATA, "no rows")
+        client = log_in("read")
+        text = client.get("/usage?group_by=job&days=1").text
+        assert f"/jobs/{job.id}" in text
+        assert 'class="failed"' in text
+        assert "Where its time went" in client.get(f"/jobs/{job.id}").text
+        assert "prepare" in client.get("/usage").text
+        assert client.get("/usage?days=0").status_code == 422

@@ -10,6 +10,7 @@ from modelyard.api.dashboard.log_tail import read_tail
 from modelyard.api.dashboard.rendering import page
 from modelyard.api.dashboard.routes import back_to, make_router
 from modelyard.api.dashboard.session import Editor, SameOrigin, Viewer
+from modelyard.api.dashboard.usage import make_segments
 from modelyard.api.dependencies import PageDep, PlatformDep
 from modelyard.api.jobs import endpoints
 from modelyard.domain.jobs import repository
@@ -17,6 +18,7 @@ from modelyard.domain.jobs.curves import newest_point, read_curves
 from modelyard.domain.jobs.inquiry import explain_job
 from modelyard.domain.jobs.lifecycle import JobState
 from modelyard.domain.specs import KINDS
+from modelyard.domain.usage.repository import Grouping, report
 
 router = make_router()
 
@@ -46,6 +48,7 @@ def show_job(request: Request, job_id: str, platform: PlatformDep, viewer: Viewe
     """One job: why it is where it is, what it reports, what it made."""
     with platform.database.read() as session:
         job = repository.get_job_or_raise(session, viewer.project_id, job_id)
+        spent = report(session, Grouping.ACCELERATOR, job_id=job_id)
         return page(
             request,
             "job",
@@ -56,6 +59,7 @@ def show_job(request: Request, job_id: str, platform: PlatformDep, viewer: Viewe
             attempts=repository.list_attempts(session, job_id),
             checkpoints=repository.list_checkpoints(session, job_id),
             log=read_tail(session, job_id),
+            usage=[(row, make_segments(row, row.split.total)) for row in spent],
         )
 
 
