@@ -45,7 +45,7 @@ def read_outlook(session: Session, worker_id: str, host: str) -> Outlook:
         .join(Worker, col(Worker.id) == Reservation.worker_id)
         .join(Job, col(Job.id) == Reservation.job_id)
         .where(Worker.host == host, Reservation.expires_at > database_now())
-        .where((Job.state == JobState.QUEUED) | (col(Job.nodes) > 1))
+        .where((col(Job.state) == JobState.QUEUED) | (col(Job.nodes) > 1))
     )
     found = session.exec(query).all()
     others = {row.worker_id for row, _ in found} - {worker_id}
