@@ -40,6 +40,8 @@ class Settings(BaseSettings):
     """Longest wait for Redis in any one call, so that a frozen one fails fast."""
     scheduler_interval_seconds: float = Field(default=1.0, gt=0)
     """How often the scheduler looks for lost tickets, dead leases and finished pipeline parts."""
+    fair_share_half_life_hours: float = Field(default=24.0, gt=0)
+    """After so long, half of what a project used is forgotten when projects compete for slots."""
 
     gang_ready_seconds: float = Field(default=60.0, gt=0)
     """How long the workers of a job with `nodes` > 1 may take to begin their parts before all give their slots back."""

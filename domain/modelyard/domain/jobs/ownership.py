@@ -10,8 +10,10 @@ from sqlmodel import Session, col, select
 from modelyard.domain.deployments.repository import mark_stopped
 from modelyard.domain.jobs.lifecycle import ACTIVE, JobState, Outcome, StaleAttempt, check_move
 from modelyard.domain.jobs.retry import Past, decide_next
+from modelyard.domain.jobs.selection import find_next
 from modelyard.domain.jobs.tables import Attempt, Job, JobEvent
 from modelyard.domain.jobs.tallies import note_move
+from modelyard.domain.scheduling.standings import charge
 from modelyard.domain.specs import KINDS
 from modelyard.domain.usage.ledger import enter
 from modelyard.domain.workers.hosts import record_strike
@@ -47,11 +49,15 @@ def add_event(session: Session, job_id: str, attempt: int, type_: str, data: dic
 
 
 def claim(session: Session, queue: str, worker_id: str, slots: list[str], lease_seconds: float) -> Job | None:
-    """Take the best waiting job of a queue and open its next attempt; None if nothing waits there, or the worker is closed."""
+    """Take the best waiting job of a queue and open its next attempt; None if none may start there, or the worker is closed.
+
+    `worker_id`: `name@host`; `slots`: names such as `gpu-0`.
+    """
     if not may_claim(session, worker_id):
         return None
+    host = worker_id.partition("@")[2]
     for _ in range(10):
-        job = session.exec(_best_waiting(queue)).first()
+        job = find_next(session, queue, host)
         if job is None:
             return None
         number = job.attempt + 1
@@ -67,13 +73,14 @@ def claim(session: Session, queue: str, worker_id: str, slots: list[str], lease_
             seq=number,
             worker_id=worker_id,
             slots=slots,
+            host=host,
+            accelerator="gpu" if any(slot.startswith("gpu") for slot in slots) else "cpu",
             queued_at=job.queued_at,
             started_at=now,
         )
         session.add(attempt)
         session.flush()
-        claimed: Job = job
-        return claimed
+        return job
     return None
 
 
@@ -89,16 +96,6 @@ def _start(session: Session, job: Job, number: int, worker_id: str, lease_second
         message=None,
         started_at=database_now(),
         lease_expires_at=database_now() + lease_seconds,
-    )
-
-
-def _best_waiting(queue: str) -> Any:
-    return (
-        select(Job)
-        .where(Job.queue == queue, Job.state == JobState.QUEUED, Job.not_before <= database_now())
-        .order_by(col(Job.order_key), col(Job.id))
-        .limit(1)
-        .with_for_update(skip_locked=True)
     )
 
 
@@ -156,6 +153,7 @@ def finish(
     after = decide_next(job.stop_requested, [_past(each) for each in attempts], job.max_attempts, chance)
     if after.why:
         message = f"{message or outcome}; {after.why}"
+    charge(session, job.project_id, job.slots * job.nodes, latest.finished_at - latest.started_at)
     enter(session, job, latest, goes_on=not after.state.is_finished())
     changes: dict[str, Any] = {
         **values,

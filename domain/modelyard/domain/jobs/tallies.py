@@ -104,10 +104,23 @@ def _sum_by_queue(session: Session, state: JobState) -> dict[str, int]:
     return {queue: int(number) for queue, number in session.exec(query).all() if number}
 
 
+@dataclass(frozen=True)
+class Total:
+    """So many jobs, and the slots they hold or ask for."""
+
+    jobs: int
+    slots: int
+
+
+def total_by_state(session: Session, project_id: str) -> dict[str, Total]:
+    """State -> jobs and slots of a project, states without jobs left out."""
+    query = select(JobTally.state, _JOBS, _SLOTS).where(JobTally.project_id == project_id).group_by(col(JobTally.state))
+    return {state: Total(int(jobs), int(slots)) for state, jobs, slots in session.exec(query).all() if jobs}
+
+
 def count_by_state(session: Session, project_id: str) -> dict[str, int]:
     """State -> number of jobs of a project, states without jobs left out."""
-    query = select(JobTally.state, _JOBS).where(JobTally.project_id == project_id).group_by(col(JobTally.state))
-    return {state: int(number) for state, number in session.exec(query).all() if number}
+    return {state: total.jobs for state, total in total_by_state(session, project_id).items()}
 
 
 def count_by_queue(session: Session) -> dict[str, dict[str, int]]:

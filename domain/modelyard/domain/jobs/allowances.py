@@ -1,0 +1,105 @@
+"""What projects may still start, by their quotas and the numbers of their jobs: read once per project and transaction."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import case, func
+from sqlmodel import Session, col, select
+
+from modelyard.domain.jobs.lifecycle import ACTIVE, JobState
+from modelyard.domain.jobs.tables import Job
+from modelyard.domain.jobs.tallies import Total, total_by_state
+from modelyard.domain.projects.tables import Project
+from modelyard.domain.scheduling.quotas import Quotas, Use, check_length, has_room, month_start, sum_hours, why_held
+from modelyard.domain.usage.tables import UsageEntry
+from modelyard.kit.database import read_clock
+
+HOUR_SECONDS = 3600.0
+NOTHING = Total(0, 0)
+
+
+@dataclass
+class _Known:
+    name: str
+    quotas: Quotas
+    use: Use
+
+
+class Allowances:
+    """Answers for one transaction; what it lets in counts at its next answer. Projects without quotas cost one look."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._known: dict[str, _Known] = {}
+
+    def check_length(self, project_id: str) -> None:
+        """Count one more waiting job. Raises `QuotaExceeded` where that is one too many.
+
+        A project with such a quota is locked until the transaction ends, so that two requests do not take the last place.
+        """
+        known = self._get(project_id, lock=True)
+        check_length(known.name, known.quotas, known.use)
+        known.use = replace(known.use, waiting_jobs=known.use.waiting_jobs + 1)
+
+    def why_held(self, project_id: str, slots: int) -> str | None:
+        """Why a job of so many slots may not queue up now; None if it may, and then it counts as queued."""
+        known = self._get(project_id)
+        message = why_held(known.name, known.quotas, known.use, slots)
+        if message is None:
+            known.use = replace(known.use, queued_slots=known.use.queued_slots + slots)
+        return message
+
+    def _get(self, project_id: str, lock: bool = False) -> _Known:
+        if project_id not in self._known:
+            name, quotas = read_quotas(self._session, project_id)
+            if lock and quotas.max_queued_jobs is not None:
+                name, quotas = read_quotas(self._session, project_id, lock=True)
+            self._known[project_id] = _Known(name, quotas, read_use(self._session, project_id, quotas))
+        return self._known[project_id]
+
+
+def read_quotas(session: Session, project_id: str, lock: bool = False) -> tuple[str, Quotas]:
+    """Name and quotas of a project; `lock`: nobody else who locks it goes on before this transaction ends."""
+    columns: Any = (Project.name, Project.max_gpus, Project.max_queued_jobs, Project.max_gpu_hours_per_month)
+    query: Any = select(*columns).where(Project.id == project_id)
+    # FOR NO KEY UPDATE: rows that refer to the project can be inserted meanwhile.
+    name, *quotas = session.execute(query.with_for_update(key_share=True) if lock else query).one()
+    return name, Quotas(*quotas)
+
+
+def read_use(session: Session, project_id: str, quotas: Quotas) -> Use:
+    """What a project uses now, as far as its quotas ask for it."""
+    if quotas == Quotas():
+        return Use()
+    totals = total_by_state(session, project_id)
+    queued, held = totals.get(JobState.QUEUED, NOTHING), totals.get(JobState.HELD, NOTHING)
+    hours = 0.0 if quotas.max_gpu_hours_per_month is None else read_hours_this_month(session, project_id)
+    active = sum(total.slots for state, total in totals.items() if state in ACTIVE)
+    return Use(active, queued.slots, queued.jobs + held.jobs, hours)
+
+
+def read_hours_this_month(session: Session, project_id: str) -> float:
+    """Slot-hours of a project in this calendar month (UTC): what the ledger holds, and what runs now."""
+    now = read_clock(session)
+    since = month_start(now)
+    started = case((col(UsageEntry.started_at) > since, col(UsageEntry.started_at)), else_=since)
+    entered = select(func.sum(col(UsageEntry.slots) * (col(UsageEntry.finished_at) - started)))
+    ended = session.exec(entered.where(UsageEntry.project_id == project_id, UsageEntry.finished_at > since)).one() or 0.0
+    running: Any = select(Job.slots, Job.nodes, Job.started_at)
+    running = running.where(Job.project_id == project_id, col(Job.state).in_(ACTIVE))
+    spans = [(slots * nodes, began or now, now) for slots, nodes, began in session.execute(running)]
+    return float(ended) / HOUR_SECONDS + sum_hours(spans, since)
+
+
+def may_start(session: Session, project_id: str, slots: int) -> bool:
+    """Whether a job of so many slots, nodes included, may start now. Asked by whoever starts one, in that transaction.
+
+    A project with `max_gpus` stays locked until the transaction ends: the limit holds however many start at once.
+    """
+    _, quotas = read_quotas(session, project_id)
+    if quotas.max_gpus is None:
+        return True
+    _, quotas = read_quotas(session, project_id, lock=True)
+    # Read after the lock was got: a statement sees what was committed before it began.
+    totals = total_by_state(session, project_id)
+    return has_room(quotas, sum(total.slots for state, total in totals.items() if state in ACTIVE), slots)

@@ -1,0 +1,101 @@
+"""Which waiting job of a queue starts next: the best of each project, fair share between them, quotas and hosts regarded."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import String, cast, func
+from sqlalchemy.orm import aliased
+from sqlmodel import Session, col, select
+
+from modelyard.domain.jobs.allowances import may_start
+from modelyard.domain.jobs.lifecycle import JobState
+from modelyard.domain.jobs.tables import Job, JobTally
+from modelyard.domain.projects.tables import Project
+from modelyard.domain.scheduling.fair_share import Head, rank
+from modelyard.domain.scheduling.standings import read_usage
+from modelyard.domain.workers.repository import list_online
+from modelyard.kit.database import database_now
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """The best waiting job of a project, and what to know before it starts."""
+
+    head: Head
+    slots: int
+    """On all its nodes."""
+    avoid_hosts: Sequence[str]
+    max_gpus: int | None
+    """Its project's quota."""
+
+
+def find_next(session: Session, queue: str, host: str = "") -> Job | None:
+    """The job to start next on a host, locked; None if none of the queue may start there now."""
+    candidates, avoided = _find_candidates(session, queue, host)
+    for candidate in _in_order(session, candidates):
+        # Not the head itself: another claim may hold it at this moment, and then the next one of the project is as good.
+        best = _best_waiting(queue, candidate.head.project_id, avoided)
+        job = session.exec(best).first() if candidate.max_gpus is None else _find_within_quota(session, candidate, best)
+        if job is not None:
+            return job
+    return None
+
+
+def _find_within_quota(session: Session, candidate: Candidate, best: Any) -> Job | None:
+    # Going back to the savepoint gives the project's lock up: nobody waits for a project while holding another.
+    with session.begin_nested() as savepoint:
+        may = may_start(session, candidate.head.project_id, candidate.slots)
+        job: Job | None = session.exec(best).first() if may else None
+        if job is None:
+            savepoint.rollback()
+    return job
+
+
+def _find_candidates(session: Session, queue: str, host: str) -> tuple[list[Candidate], str | None]:
+    """The best job of each project; those that avoid the host only where no other host serves the queue."""
+    candidates = _read_candidates(session, queue)
+    if not any(host in each.avoid_hosts for each in candidates) or not is_served_elsewhere(session, queue, host):
+        return candidates, None
+    return _read_candidates(session, queue, host), host
+
+
+def is_served_elsewhere(session: Session, queue: str, host: str) -> bool:
+    """Whether an online worker on another host serves the queue."""
+    return any(worker.host != host and queue in worker.queues for worker in list_online(session))
+
+
+def _in_order(session: Session, candidates: list[Candidate]) -> list[Candidate]:
+    if len(candidates) < 2:
+        return candidates  # nobody to be fair to
+    usage = read_usage(session, [each.head.project_id for each in candidates])
+    by_head = {each.head: each for each in candidates}
+    return [by_head[head] for head in rank(list(by_head), usage)]
+
+
+def _read_candidates(session: Session, queue: str, avoided: str | None = None) -> list[Candidate]:
+    waiting = (
+        select(JobTally.project_id)
+        .where(JobTally.queue == queue, JobTally.state == JobState.QUEUED)
+        .group_by(col(JobTally.project_id))
+        .having(func.sum(col(JobTally.jobs)) > 0)
+    )
+    best_id = _waiting(select(Job.id), queue, avoided).where(Job.project_id == Project.id).limit(1).correlate(Project)
+    best = aliased(Job)
+    columns: Any = (best.project_id, best.order_key, best.id, best.slots, best.nodes, best.avoid_hosts, Project.max_gpus)
+    query: Any = select(*columns).select_from(Project).join(best, best.id == best_id.scalar_subquery())  # type: ignore[call-overload]
+    rows = session.execute(query.where(col(Project.id).in_(waiting)))
+    return [Candidate(Head(project, key, id_), slots * nodes, *rest) for project, key, id_, slots, nodes, *rest in rows]
+
+
+def _best_waiting(queue: str, project_id: str, avoided: str | None) -> Any:
+    query = _waiting(select(Job), queue, avoided).where(Job.project_id == project_id)
+    return query.limit(1).with_for_update(skip_locked=True)
+
+
+def _waiting(query: Any, queue: str, avoided: str | None) -> Any:
+    query = query.where(Job.queue == queue, Job.state == JobState.QUEUED, Job.not_before <= database_now())
+    if avoided is not None:
+        query = query.where(~cast(col(Job.avoid_hosts), String()).contains(json.dumps(avoided), autoescape=True))
+    return query.order_by(col(Job.order_key), col(Job.id))
