@@ -84,7 +84,7 @@ def _read_candidates(session: Session, queue: str, avoided: str | None = None) -
     best_id = _waiting(select(Job.id), queue, avoided).where(Job.project_id == Project.id).limit(1).correlate(Project)
     best = aliased(Job)
     columns: Any = (best.project_id, best.order_key, best.id, best.slots, best.nodes, best.avoid_hosts, Project.max_gpus)
-    query: Any = select(*columns).select_from(Project).join(best, best.id == best_id.scalar_subquery())  # type: ignore[call-overload]
+    query: Any = select(*columns).select_from(Project).join(best, best.id == best_id.scalar_subquery())
     rows = session.execute(query.where(col(Project.id).in_(waiting)))
     return [Candidate(Head(project, key, id_), slots * nodes, *rest) for project, key, id_, slots, nodes, *rest in rows]
 

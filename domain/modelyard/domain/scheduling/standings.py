@@ -27,7 +27,7 @@ def charge(session: Session, project_id: str, slots: int, seconds: float) -> Non
     """Add what an attempt that ends now used to what its project used, the latter decayed until now: one UPDATE."""
     half_life = half_life_seconds()
     half_lives: Any = (database_now() - col(Project.recent_at)) / half_life
-    halved = func.power(0.5, half_lives, type_=Double())
+    halved: Any = func.power(0.5, half_lives, type_=Double())
     left = case((half_lives <= 0.0, 1.0), (half_lives >= FORGOTTEN_HALF_LIVES, 0.0), else_=halved)
     used = col(Project.recent_gpu_seconds) * left + weigh(slots, seconds, half_life)
     mine = update(Project).where(col(Project.id) == project_id)
