@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import delete, literal_column
 from sqlmodel import Session, col, select
 
+from modelyard.domain.jobs.allowances import may_start
 from modelyard.domain.jobs.lifecycle import ACTIVE, JobState, Outcome, StaleAttempt
 from modelyard.domain.jobs.ownership import change, finish, own
 from modelyard.domain.jobs.seats import SeatState, list_lingering, list_seats
@@ -83,7 +84,7 @@ def claim_gang(session: Session, placement: Placement, ready_seconds: float, lea
     """Open a gang's next attempt with all its seats; None if the job is no longer to be had, or an old seat lingers."""
     query = select(Job).where(Job.id == placement.job_id, Job.state == JobState.QUEUED, Job.not_before <= database_now())
     job = session.exec(query.with_for_update()).first()
-    if job is None or list_lingering(session, [job.id], grace):
+    if job is None or list_lingering(session, [job.id], grace) or not may_start(session, job.project_id, job.slots * job.nodes):
         return None
     number, first = job.attempt + 1, placement.worker_ids[0]
     # Until node 0 has its seat nobody renews the job's lease, so it lasts for as long as that may take.
