@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from modelyard.api.bodies import BodyLimit
+from modelyard.api.callers import Callers
 from modelyard.api.cluster.endpoints import router as cluster
 from modelyard.api.cluster.workers import router as workers
 from modelyard.api.dashboard.application import add_dashboard
@@ -17,14 +18,18 @@ from modelyard.api.documentation import add_documentation
 from modelyard.api.errors import install_error_handlers
 from modelyard.api.health.endpoints import router as health
 from modelyard.api.invariants.endpoints import router as invariants
+from modelyard.api.jobs.creation import JobWriter, create_jobs
 from modelyard.api.jobs.decisions import router as decisions
+from modelyard.api.jobs.direct import DirectSubmit
 from modelyard.api.jobs.endpoints import router as jobs
 from modelyard.api.pipelines.endpoints import router as pipelines
 from modelyard.api.projects.endpoints import router as keys
 from modelyard.api.registry.endpoints import routers as registry
 from modelyard.api.usage.endpoints import router as usage
+from modelyard.domain.jobs.tickets import TASK
 from modelyard.kit.database import Database
 from modelyard.kit.logs import set_up_logs
+from modelyard.kit.messages import BackgroundSender
 from modelyard.kit.queue import Broker, make_app
 from modelyard.kit.settings import Settings, get_settings
 from modelyard.kit.storage import ArtifactStore
@@ -48,13 +53,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan,
     )
     app.openapi_version = "3.2.0"
+    database = Database(settings.database)
     app.state.platform = Platform(
         settings=settings,
-        database=Database(settings.database),
+        database=database,
         store=ArtifactStore(settings.artifacts, settings.folder("cache") / "artifacts"),
         queue=make_app(settings),
         broker=Broker(settings),
+        callers=Callers(database),
+        job_writer=JobWriter(database, create_jobs, weigh=lambda asked: len(asked.jobs)),
+        tickets=BackgroundSender(settings, TASK),
     )
+    app.add_middleware(DirectSubmit)
     app.add_middleware(BodyLimit, limit_bytes=settings.max_body_megabytes * 2**20)
     install_error_handlers(app)
     for router in (
@@ -82,4 +92,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with make_client() as client:
         app.state.model_client = client
         yield
-    app.state.platform.database.dispose()
+    platform: Platform = app.state.platform
+    platform.job_writer.close()
+    platform.tickets.close()
+    platform.database.dispose()

@@ -1,7 +1,7 @@
 """What endpoints ask for: the platform's parts, the caller, a page."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
@@ -11,9 +11,12 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
+from modelyard.api.callers import Callers
 from modelyard.api.errors import ApiError
-from modelyard.domain.projects.repository import REMEMBERED_DAYS, Caller, find_caller, remember, remembered_resource
+from modelyard.api.jobs.creation import JobWriter
+from modelyard.domain.projects.repository import REMEMBERED_DAYS, Caller, remember, remembered_resource
 from modelyard.kit.database import Database
+from modelyard.kit.messages import BackgroundSender
 from modelyard.kit.queue import Broker
 from modelyard.kit.settings import Settings
 from modelyard.kit.storage import ArtifactStore
@@ -30,9 +33,13 @@ class Platform:
     store: ArtifactStore
     queue: Celery
     broker: Broker
+    callers: Callers
+    job_writer: JobWriter
+    tickets: BackgroundSender
 
 
-def _platform(request: Request) -> Platform:
+# Endpoints and dependencies that wait for nothing are `async`: the others each take a turn in a pool of threads.
+async def _platform(request: Request) -> Platform:
     platform: Platform = request.app.state.platform
     return platform
 
@@ -41,20 +48,19 @@ PlatformDep = Annotated[Platform, Depends(_platform)]
 _bearer = HTTPBearer(auto_error=False, description="An API key: `Authorization: Bearer my_…`")
 
 
-def _caller(
+async def _caller(
     platform: PlatformDep, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)] = None
 ) -> Caller:
     if credentials is None:
         raise ApiError(401, "missing_api_key", "Send an API key: Authorization: Bearer my_…", field="Authorization")
-    with platform.database.read() as session:
-        caller = find_caller(session, credentials.credentials)
+    caller = await platform.callers.find(credentials.credentials)
     if caller is None:
         raise ApiError(401, "invalid_api_key", "This API key is unknown or was revoked", field="Authorization")
     return caller
 
 
-def _needs(scope: str) -> Callable[[Caller], Caller]:
-    def check(caller: Annotated[Caller, Depends(_caller)]) -> Caller:
+def _needs(scope: str) -> Callable[[Caller], Awaitable[Caller]]:
+    async def check(caller: Annotated[Caller, Depends(_caller)]) -> Caller:
         if not caller.may(scope):
             raise ApiError(403, "missing_scope", f"This API key lacks the scope {scope!r}", field="Authorization")
         return caller
@@ -75,7 +81,7 @@ class Page:
     after: str | None
 
 
-def _page(
+async def _page(
     limit: Annotated[int, Query(ge=1, le=200, description="How many at most")] = 20,
     after: Annotated[str | None, Query(description="`next` of the page before")] = None,
 ) -> Page:
@@ -114,17 +120,24 @@ class Once:
             return known, False
 
 
+MAX_KEY_CHARACTERS = 200
+"""Of an Idempotency-Key."""
 ONCE = f"The same key with the same body makes the thing only once; keys are forgotten after {REMEMBERED_DAYS} days"
 
 
 async def _once(
     request: Request,
     platform: PlatformDep,
-    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200, description=ONCE)] = None,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=MAX_KEY_CHARACTERS, description=ONCE)] = None,
 ) -> Once:
+    return Once(platform, idempotency_key, fingerprint_of(request, await request.body()))
+
+
+def fingerprint_of(request: Request, body: bytes) -> str:
+    """What makes two requests the same: method, path and body."""
     digest = hashlib.sha256(f"{request.method} {request.url.path}\n".encode())
-    digest.update(await request.body())
-    return Once(platform, idempotency_key, digest.hexdigest())
+    digest.update(body)
+    return digest.hexdigest()
 
 
 OnceDep = Annotated[Once, Depends(_once)]

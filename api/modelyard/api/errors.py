@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from modelyard.domain.errors import DomainError
+from modelyard.kit.commits import TooManyWaiting, WriterClosed
 from modelyard.kit.database import DatabaseAway
 from modelyard.kit.logs import get_logger
 
@@ -67,6 +68,8 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(DomainError, _domain_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
+    for busy in (TooManyWaiting, WriterClosed):
+        app.add_exception_handler(busy, _busy_error)
     for away in DatabaseAway:
         app.add_exception_handler(away, _database_error)
     app.add_exception_handler(Exception, _unexpected_error)
@@ -124,6 +127,10 @@ def _http_error(request: Request, error: Exception) -> JSONResponse:
 def _database_error(request: Request, error: Exception) -> JSONResponse:
     log.error("database unavailable", error=str(error))
     return problem(503, "database_unavailable", "The database does not answer; try again shortly", headers={"Retry-After": "2"})
+
+
+def _busy_error(request: Request, error: Exception) -> JSONResponse:
+    return problem(503, "busy", str(error), headers={"Retry-After": "2"})
 
 
 def _unexpected_error(request: Request, error: Exception) -> JSONResponse:

@@ -11,6 +11,8 @@ class DomainError(Exception):
         super().__init__(message)
         self.field = field
         self.value = value
+        self.position: int | None = None
+        """Which of several things made together it is about, from 0."""
 
 
 class NotFound(DomainError):

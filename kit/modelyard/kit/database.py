@@ -130,7 +130,7 @@ def _prepare_sqlite(connection: Any, record: Any) -> None:
     connection.isolation_level = None  # we send BEGIN ourselves, see below
     # PostgreSQL has it; SQLite only where it was built with mathematical functions.
     connection.create_function("power", 2, math.pow, deterministic=True)
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=30000", "foreign_keys=ON"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 

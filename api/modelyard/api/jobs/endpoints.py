@@ -4,25 +4,29 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, Header, Query, Response
 from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
 
 from modelyard.api.dependencies import OnceDep, PageDep, PlatformDep, Reader, Writer
 from modelyard.api.jobs.explanations import ExplanationPublic
 from modelyard.api.jobs.schemas import (
     AttemptPublic,
+    BatchCreate,
+    BatchCreated,
+    BatchedJob,
     CheckpointPublic,
     EventPublic,
     JobPublic,
     LogPublic,
     MetricPublic,
 )
-from modelyard.api.jobs.service import ring_or_leave, show_job
+from modelyard.api.jobs.service import create, ring_or_leave, show_job
 from modelyard.api.jobs.streaming import stream_events
 from modelyard.api.pages import PageOf, make_page
+from modelyard.domain.errors import DomainError
 from modelyard.domain.jobs import repository, stopping
 from modelyard.domain.jobs.bodies import JobCreate
 from modelyard.domain.jobs.inquiry import explain_job
 from modelyard.domain.jobs.lifecycle import JobState
-from modelyard.domain.jobs.submission import submit
 from modelyard.kit.database import read_clock
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -30,18 +34,34 @@ Cursor = Annotated[int, Query(ge=0, le=2**63 - 1, description="Id of the last on
 Count = Annotated[int, Query(ge=1, le=5000)]
 
 
-@router.post("", status_code=202)
-def create_job(
-    body: JobCreate, response: Response, later: BackgroundTasks, platform: PlatformDep, caller: Writer, once: OnceDep
-) -> JobPublic:
+@router.post("", status_code=202, response_model=JobPublic)
+async def create_job(body: JobCreate, platform: PlatformDep, caller: Writer, once: OnceDep) -> Response:
     """Submit a job. It is safe once this answers, whatever happens to Redis or the workers."""
-    id_, is_new = once.create(caller, lambda session: submit(session, caller.project_id, body.to_request()).id)
-    with platform.database.read() as session:
-        job = repository.get_job_or_raise(session, caller.project_id, id_)
-    if is_new:
-        later.add_task(ring_or_leave, platform, [job])
-    response.headers["Location"] = f"/v1/jobs/{id_}"
-    return show_job(job)
+    (row,) = (await create(platform, caller, once, [body])).rows
+    return _accepted(show_job(row), Location=f"/v1/jobs/{row['id']}")
+
+
+@router.post("/batch", status_code=202, response_model=BatchCreated)
+async def create_jobs(
+    body: BatchCreate,
+    platform: PlatformDep,
+    caller: Writer,
+    once: OnceDep,
+    whole: Annotated[bool, Query(description="Answer with whole jobs instead of ids and states")] = False,
+) -> Response:
+    """Submit up to 500 jobs in one transaction: all of them, or none if one is wrong."""
+    try:
+        created = await create(platform, caller, once, body.jobs)
+    except DomainError as error:
+        if error.position is not None:
+            error.field = f"jobs.{error.position}.{error.field}" if error.field else f"jobs.{error.position}"
+        raise
+    return _accepted(BatchCreated(data=[show_job(row) if whole else BatchedJob(**row) for row in created.rows]))
+
+
+def _accepted(body: BaseModel, **headers: str) -> Response:
+    # As text, not as an object: FastAPI would validate and copy it once more.
+    return Response(body.model_dump_json(), 202, headers, "application/json")
 
 
 @router.get("")

@@ -2,9 +2,10 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
 
 from modelyard.api.times import Time
+from modelyard.domain.jobs.bodies import EXAMPLE, JobCreate
 
 
 class ApprovalCreate(BaseModel):
@@ -80,6 +81,30 @@ class JobPublic(BaseModel):
     started_at: Time | None
     ready_at: Time | None
     finished_at: Time | None
+
+
+class BatchCreate(BaseModel):
+    """Jobs to submit together."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"jobs": [EXAMPLE]}]})
+
+    jobs: list[JobCreate] = Field(min_length=1, max_length=500)
+
+
+class BatchedJob(BaseModel):
+    """A job of a batch in short."""
+
+    object: Literal["job"] = "job"
+    id: str
+    state: str
+    reason: str | None
+
+
+class BatchCreated(BaseModel):
+    """What was submitted together, in the order it was given."""
+
+    object: Literal["list"] = "list"
+    data: list[SerializeAsAny[JobPublic | BatchedJob]]
 
 
 class AttemptPublic(BaseModel):

@@ -86,3 +86,4 @@ def revoke_key(key_id: str, platform: PlatformDep, caller: Admin) -> None:
         row = repository.get_key_or_raise(session, caller.project_id, key_id)
         row.revoked_at = time.time()
         session.add(row)
+    platform.callers.forget()

@@ -44,7 +44,7 @@ class JobCreate(BaseModel):
     name: str | None = Field(default=None, max_length=200)
     priority: int = Field(default=50, ge=0, le=100)
     """Larger goes first; one point counts like a minute of waiting."""
-    resources: Resources = Resources()
+    resources: Resources = Field(default_factory=Resources)
     max_attempts: int = Field(default=1, ge=1, le=20)
     """How often a failure of the job's own is tried; lost machines do not count."""
     preemptible: bool = False

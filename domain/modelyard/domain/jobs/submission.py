@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import insert
 from sqlmodel import Session
 
 from modelyard.domain.errors import Conflict, DomainError, InvalidRequest
@@ -22,6 +21,7 @@ from modelyard.domain.specs import KINDS, find_references
 from modelyard.domain.specs.base import FoundReference, JobSpec
 from modelyard.kit.database import read_clock
 from modelyard.kit.identifiers import new_id
+from modelyard.kit.rows import insert_rows
 
 PRIORITY_SECONDS = 60.0
 """One point of priority counts like so much longer waiting."""
@@ -76,23 +76,25 @@ def submit(session: Session, project_id: str, request: JobRequest, place: Place 
 
     Raises `UnknownReference`, `InvalidRequest`, and `Conflict` where it could never run.
     """
-    (made,) = submit_many(session, [Submission(project_id, request, place)])
+    (made,) = submit_many(session, [[Submission(project_id, request, place)]])
     if isinstance(made, DomainError):
         raise made
-    job = session.get(Job, made["id"])
+    job = session.get(Job, made[0]["id"])
     assert job is not None
     return job
 
 
-def submit_many(session: Session, submissions: Sequence[Submission]) -> list[Row | DomainError]:
-    """Create jobs in one transaction; for each its row, or why it was refused. Who wants all or nothing rolls back."""
+def submit_many(session: Session, groups: Sequence[Sequence[Submission]]) -> list[list[Row] | DomainError]:
+    """Create jobs in one transaction, each group all or nothing: for each its rows, or why it was refused.
+
+    A refusal has the attribute `position`: which of its group was refused.
+    """
     now, pins = read_clock(session), Pins(session)
-    made = [_judge(session, pins, submission, now) for submission in submissions]
-    rows = [each for each in made if not isinstance(each, DomainError)]
-    if rows:
-        session.execute(insert(Job), rows)
-        session.execute(insert(JobEvent), [_first_event(row) for row in rows])
-        note_new(session, rows)
+    made = [_judge_group(session, pins, group, now) for group in groups]
+    rows = [row for each in made if not isinstance(each, DomainError) for row in each]
+    insert_rows(session, Job, rows)
+    insert_rows(session, JobEvent, [_first_event(row) for row in rows])
+    note_new(session, rows)
     return made
 
 
@@ -113,24 +115,31 @@ class Pins:
         return self._known[project_id, found]
 
 
-def _judge(session: Session, pins: Pins, submission: Submission, now: float) -> Row | DomainError:
+def _judge_group(session: Session, pins: Pins, group: Sequence[Submission], now: float) -> list[Row] | DomainError:
+    rows: list[Row] = []
+    for submission in group:
+        try:
+            rows.append(_judge(session, pins, submission, now))
+        except DomainError as error:
+            error.position = len(rows)
+            return error
+    return rows
+
+
+def _judge(session: Session, pins: Pins, submission: Submission, now: float) -> Row:
     request, place = submission.request, submission.place
-    try:
-        check_shape(request)
-        if place is not None and place.depends_on:
-            verdict, inputs = Verdict(JobState.HELD, "dependency", f"Waits for {', '.join(place.depends_on)}"), {}
-        else:
-            inputs = request.inputs or pins.resolve(submission.project_id, request.spec)
-            verdict = check_kind(session, request.spec, inputs)
-            if verdict == ADMITTED:
-                verdict = check_approval(request.needs_approval, None)
-            if verdict == ADMITTED and place is not None and place.looks_back:
-                verdict = Verdict(JobState.HELD, "dependency", "Looks for an earlier job with the same spec and inputs")
-        if verdict.state is JobState.FAILED:
-            field_ = "spec.gate" if kind_of(request) == "deploy" else "spec.deployment"
-            raise Conflict(verdict.message or "The job could never run", field=field_)
-    except DomainError as error:
-        return error
+    check_shape(request)
+    if place is not None and place.depends_on:
+        return make_row(submission, Verdict(JobState.HELD, "dependency", f"Waits for {', '.join(place.depends_on)}"), {}, now)
+    inputs = request.inputs or pins.resolve(submission.project_id, request.spec)
+    verdict = check_kind(session, request.spec, inputs)
+    if verdict == ADMITTED:
+        verdict = check_approval(request.needs_approval, None)
+    if verdict == ADMITTED and place is not None and place.looks_back:
+        verdict = Verdict(JobState.HELD, "dependency", "Looks for an earlier job with the same spec and inputs")
+    if verdict.state is JobState.FAILED:
+        field_ = "spec.gate" if kind_of(request) == "deploy" else "spec.deployment"
+        raise Conflict(verdict.message or "The job could never run", field=field_)
     return make_row(submission, verdict, inputs, now)
 
 
@@ -169,7 +178,8 @@ def make_row(submission: Submission, verdict: Verdict, inputs: dict[str, dict[st
         **_DEFAULTS,
         "id": new_id("job"),
         "project_id": submission.project_id,
-        "name": request.name or str(getattr(request.spec, "name", kind)),
+        # PostgreSQL's text cannot hold NUL; replaced here, the answer says what was kept.
+        "name": (request.name or str(getattr(request.spec, "name", kind))).replace("\0", "\N{REPLACEMENT CHARACTER}"),
         "kind": kind,
         "stage": stage,
         "spec": request.spec.model_dump(mode="json", by_alias=True),

@@ -2,17 +2,18 @@
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, delete
+from sqlalchemy import CursorResult, delete, tuple_
 from sqlmodel import Session, col, select
 
 from modelyard.domain.errors import IdempotencyMismatch, NotFound
 from modelyard.domain.projects.tables import ApiKey, Project, RememberedRequest
 from modelyard.kit.database import database_now
 from modelyard.kit.identifiers import new_id, new_secret
+from modelyard.kit.rows import insert_rows
 
 DEFAULT_PROJECT = "default"
 SCOPES = ("read", "write", "admin")
@@ -79,13 +80,33 @@ def remembered_resource(session: Session, project_id: str, key: str, fingerprint
     remembered = session.get(RememberedRequest, (project_id, key))
     if remembered is None:
         return None
-    if remembered.fingerprint != fingerprint:
+    check_same_request(key, remembered.fingerprint, fingerprint)
+    return remembered.resource_id
+
+
+def check_same_request(key: str, remembered: str, fingerprint: str) -> None:
+    """Raise `IdempotencyMismatch` unless an Idempotency-Key comes with the request it came with before."""
+    if remembered != fingerprint:
         raise IdempotencyMismatch(
             f"Idempotency-Key {key!r} was already used with another request; use a new key for a new request",
             field="Idempotency-Key",
             value=key,
         )
-    return remembered.resource_id
+
+
+def remembered_requests(session: Session, keys: Collection[tuple[str, str]]) -> dict[tuple[str, str], tuple[str, str]]:
+    """(project, Idempotency-Key) -> (fingerprint, what it made), for those that were used before."""
+    if not keys:
+        return {}
+    place = tuple_(col(RememberedRequest.project_id), col(RememberedRequest.key))
+    query = select(RememberedRequest).where(place.in_(sorted(keys)))
+    return {(row.project_id, row.key): (row.fingerprint, row.resource_id) for row in session.exec(query)}
+
+
+def remember_all(session: Session, rows: Sequence[tuple[str, str, str, str]]) -> None:
+    """Remember requests: (project, Idempotency-Key, fingerprint, what it made)."""
+    names, now = ("project_id", "key", "fingerprint", "resource_id"), time.time()
+    insert_rows(session, RememberedRequest, [{**dict(zip(names, row, strict=True)), "created_at": now} for row in rows])
 
 
 def remember(session: Session, project_id: str, key: str, fingerprint: str, resource_id: str) -> None:

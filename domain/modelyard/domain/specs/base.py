@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict
@@ -49,10 +50,17 @@ class FoundReference:
 
 def find_references(spec: BaseModel, prefix: str = "") -> Iterator[FoundReference]:
     """Yield every reference a spec makes, in field order, however deeply nested."""
-    for name, field in type(spec).model_fields.items():
-        value = getattr(spec, name)
-        marks = [mark for mark in field.metadata if isinstance(mark, Reference)] or _marks_in(field.annotation)
-        yield from _references_in(f"{prefix}{name}", value, marks)
+    for name, marks in _marks_of(type(spec)):
+        yield from _references_in(f"{prefix}{name}", getattr(spec, name), marks)
+
+
+@cache
+def _marks_of(model: type[BaseModel]) -> list[tuple[str, list[Reference]]]:
+    """Every field of a model, with its marks."""
+    return [
+        (name, [mark for mark in field.metadata if isinstance(mark, Reference)] or _marks_in(field.annotation))
+        for name, field in model.model_fields.items()
+    ]
 
 
 def _marks_in(annotation: Any) -> list[Reference]:

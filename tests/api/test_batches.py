@@ -1,0 +1,183 @@
+"""Jobs submitted together, and the short cut of those submitted alone."""
+
+import threading
+from typing import Any
+
+import pytest
+from factories import spec_of, write
+from running_api import Api
+from sqlmodel import func, select
+
+from modelyard.api.callers import Callers
+from modelyard.api.jobs import direct
+from modelyard.domain.jobs.lifecycle import Outcome
+from modelyard.domain.jobs.ownership import finish
+from modelyard.domain.jobs.tables import Job, JobEvent
+from modelyard.domain.projects.repository import get_key_or_raise
+
+BODY = {"spec": spec_of("import")}
+
+
+def count(api: Api) -> int:
+    """How many jobs there are."""
+    return int(api.factory.find(select(func.count()).select_from(Job))[0])
+
+
+class TestBatch:
+    def test_ids_and_states_in_order(self, api_on_both: Api) -> None:
+        bodies = [{"spec": spec_of("import"), "name": f"number {number}"} for number in range(500)]
+        response = api_on_both.client.post("/v1/jobs/batch", json={"jobs": bodies})
+        assert response.status_code == 202, response.text
+        data = response.json()["data"]
+        assert {tuple(each) for each in data} == {("object", "id", "state", "reason")}
+        jobs = {job.id: job for job in api_on_both.factory.find(select(Job))}
+        assert [jobs[each["id"]].name for each in data] == [body["name"] for body in bodies]
+        assert {each["state"] for each in data} == {"queued"}
+        assert api_on_both.factory.find(select(func.count()).select_from(JobEvent)) == [500]
+
+    def test_whole_jobs_when_asked_for(self, api: Api) -> None:
+        shown = api.client.post("/v1/jobs/batch?whole=true", json={"jobs": [BODY]}).json()["data"]
+        assert shown == [api.client.get(f"/v1/jobs/{shown[0]['id']}").json()]
+
+    @pytest.mark.parametrize(
+        ("wrong", "field"),
+        [
+            ({"spec": spec_of("pretrain", steps=0)}, "jobs.2.spec.steps"),
+            ({"spec": spec_of("import"), "priority": 101}, "jobs.2.priority"),
+            ({"spec": spec_of("import"), "resources": {"slots": 2}}, "jobs.2.resources.slots"),
+            ({"spec": spec_of("pretrain", dataset="nothing")}, "jobs.2.spec.dataset"),
+        ],
+    )
+    def test_all_or_nothing(self, api_on_both: Api, wrong: dict[str, Any], field: str) -> None:
+        response = api_on_both.client.post("/v1/jobs/batch", json={"jobs": [BODY, BODY, wrong, BODY]})
+        assert response.status_code == 422
+        assert field in [entry["field"] for entry in response.json()["errors"]], response.text
+        assert count(api_on_both) == 0
+
+    @pytest.mark.parametrize("number", [0, 501])
+    def test_has_a_size(self, api: Api, check_problem: Any, number: int) -> None:
+        check_problem(api.client.post("/v1/jobs/batch", json={"jobs": [BODY] * number}), 422, "invalid_request", "jobs")
+
+    def test_once_per_key(self, api_on_both: Api, check_problem: Any) -> None:
+        def post(*bodies: dict[str, Any]) -> Any:
+            return api_on_both.client.post("/v1/jobs/batch", json={"jobs": bodies}, headers={"Idempotency-Key": "one"})
+
+        first = post(BODY, BODY)
+        assert post(BODY, BODY).json() == first.json()
+        check_problem(post(BODY), 422, "idempotency_key_reused", "Idempotency-Key")
+        assert count(api_on_both) == 2
+
+    def test_a_refused_one_does_not_use_up_its_key(self, api: Api) -> None:
+        def post() -> Any:
+            body = {"jobs": [BODY, {"spec": spec_of("pretrain")}]}
+            return api.client.post("/v1/jobs/batch", json=body, headers={"Idempotency-Key": "one"})
+
+        assert post().status_code == 422
+        api.factory.registered()
+        assert post().status_code == 202
+        assert count(api) == 2
+
+
+class TestShortCut:
+    @pytest.fixture
+    def taken(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """The requests that took the short cut."""
+        taken: list[str] = []
+
+        async def spy(**arguments: Any) -> Any:
+            taken.append(arguments["body"].spec.name)
+            return await ordinary(**arguments)
+
+        ordinary = direct.create_job
+        monkeypatch.setattr(direct, "create_job", spy)
+        return taken
+
+    def test_answers_like_the_ordinary_way(self, api: Api, taken: list[str]) -> None:
+        ordinary = api.client.post("/v1/jobs", json=BODY)
+        assert taken == []  # nobody knew the key yet
+        short = api.client.post("/v1/jobs", json=BODY)
+        assert taken == ["base"]
+        assert (short.status_code, list(short.headers)) == (202, list(ordinary.headers))
+        same = {key: value for key, value in ordinary.json().items() if key not in {"id", "submitted_at"}}
+        assert same == {key: value for key, value in short.json().items() if key not in {"id", "submitted_at"}}
+        assert api.client.get(short.headers["location"]).json() == short.json()
+
+    @pytest.mark.parametrize(
+        ("content", "headers"),
+        [
+            (b"{", {}),
+            (b'{"spec": {"kind": "dance"}}', {}),
+            (b'{"spec": {"kind": "pretrain", "name": "x", "dataset": "nothing"}}', {}),
+            (b"{}", {"Content-Type": "text/plain"}),
+            (b"{}", {"Idempotency-Key": "x" * 201}),
+            (b"{}", {"Authorization": "Bearer wrong"}),
+            (b"{}", {"Authorization": "Basic abc"}),
+        ],
+    )
+    def test_mistakes_are_answered_as_ever(self, api: Api, content: bytes, headers: dict[str, str]) -> None:
+        headers = {"Content-Type": "application/json", **headers}
+        before = api.client.post("/v1/jobs", content=content, headers=headers)
+        api.create()  # now the key is known
+        after = api.client.post("/v1/jobs", content=content, headers=headers)
+        assert (after.status_code, after.json()) == (before.status_code, before.json())
+        assert after.status_code in {401, 422}
+        assert count(api) == 1
+
+    def test_needs_the_scope(self, api: Api, check_problem: Any) -> None:
+        reader = api.with_key(api.key("read"))
+        for _ in range(2):
+            check_problem(reader.post("/v1/jobs", json=BODY), 403, "missing_scope")
+
+    def test_repeats_show_the_job_as_it_is_now(self, api_on_both: Api) -> None:
+        def post() -> Any:
+            return api_on_both.client.post("/v1/jobs", json=BODY, headers={"Idempotency-Key": "one"}).json()
+
+        first = post()
+        job = api_on_both.factory.claimed(api_on_both.factory.get(Job, first["id"]))
+        write(api_on_both.factory.database, finish, job.id, 1, Outcome.BAD_DATA, "no such file")
+        again = post()
+        assert (again["id"], again["state"]) == (first["id"], "failed")
+        assert again["error"] == {"reason": "bad_data", "message": "no such file"}
+
+    def test_the_same_key_at_the_same_moment(self, api_on_both: Api, taken: list[str]) -> None:
+        api_on_both.create()
+        answers: list[Any] = []
+
+        def post(number: int) -> None:
+            headers = {"Idempotency-Key": f"key-{number % 5}"}
+            answers.append((number % 5, api_on_both.client.post("/v1/jobs", json=BODY, headers=headers).json()["id"]))
+
+        threads = [threading.Thread(target=post, args=(number,)) for number in range(40)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(set(answers)) == 5
+        assert count(api_on_both) == 6
+        assert len(taken) == 40
+
+
+class TestKeys:
+    def test_a_revoked_key_opens_nothing_from_then_on(self, api: Api, check_problem: Any) -> None:
+        key = api.key("write")
+        client = api.with_key(key)
+        assert client.post("/v1/jobs", json=BODY).status_code == 202
+        (row,) = [row for row in api.client.get("/v1/keys").json()["data"] if row["scopes"] == ["write"]]
+        assert api.client.delete(f"/v1/keys/{row['id']}").status_code == 204
+        check_problem(client.post("/v1/jobs", json=BODY), 401, "invalid_api_key")
+
+    def test_revoked_elsewhere_it_is_soon_forgotten(self, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("modelyard.api.callers.REMEMBERED_SECONDS", 0.0)
+        client = api.with_key(api.key("write"))
+        assert client.post("/v1/jobs", json=BODY).status_code == 202
+        (row,) = [row for row in api.client.get("/v1/keys").json()["data"] if row["scopes"] == ["write"]]
+        with api.factory.database.write() as session:
+            get_key_or_raise(session, api.factory.project_id, row["id"]).revoked_at = 1.0
+        assert client.post("/v1/jobs", json=BODY).status_code == 401
+
+    def test_the_cache_holds_no_secret(self, api: Api) -> None:
+        api.create()
+        callers: Callers = api.app.state.platform.callers
+        secret = api.client.headers["Authorization"].removeprefix("Bearer ")
+        assert callers.recall(secret) is not None
+        assert secret not in repr(callers.__dict__)
