@@ -16,11 +16,11 @@ from sqlmodel import Session, select
 
 from modelyard.domain.errors import Conflict
 from modelyard.domain.invariants.checks import check_job
-from modelyard.domain.invariants.repository import list_jobs
+from modelyard.domain.invariants.repository import compare_tallies, list_jobs
 from modelyard.domain.jobs.lifecycle import FINISHED, JobState, Outcome, StaleAttempt
 from modelyard.domain.jobs.ownership import claim, finish, own, renew
 from modelyard.domain.jobs.recording import Batch, add_checkpoint, record
-from modelyard.domain.jobs.retry import INFRASTRUCTURE, NEVER_RETRIED, NO_FAILURE
+from modelyard.domain.jobs.retry import HANDED_OVER, NEVER_RETRIED, NO_FAILURE, TROUBLE
 from modelyard.domain.jobs.stopping import cancel, pause, resume
 from modelyard.domain.jobs.tables import Attempt, Checkpoint, Job, JobEvent, LogChunk, MetricPoint
 from modelyard.domain.specs import KINDS
@@ -110,6 +110,8 @@ class OwnershipMachine(RuleBasedStateMachine):
             return (JobState.CANCELLING, "cancelled") if job.state.is_active() else (JobState.CANCELLED, None)
         if action is resume:
             return (JobState.QUEUED, None) if job.state is JobState.PAUSED else None
+        if job.state is JobState.QUEUED:
+            return JobState.PAUSED, None
         may_pause = KINDS[job.kind].can_resume and job.state in {JobState.RUNNING, JobState.PAUSING}
         return (JobState.PAUSING, "paused") if may_pause else None
 
@@ -190,6 +192,7 @@ class OwnershipMachine(RuleBasedStateMachine):
     def model_and_rows_agree(self) -> None:
         with self.database.read() as session:
             now, rows = read_clock(session), list_jobs(session, "")
+            assert compare_tallies(session) == {}
         assert {row.id: (row.state, row.attempt) for row in rows} == {
             id_: (job.state, job.attempt) for id_, job in self.jobs.items()
         }
@@ -249,10 +252,12 @@ class OwnershipMachine(RuleBasedStateMachine):
         if outcome is Outcome.PAUSED:
             return {JobState.PAUSED}
         again = JobState.PAUSED if job.stop == "paused" else JobState.QUEUED
-        if outcome in INFRASTRUCTURE:
-            # Never the user's budget; only one that keeps losing its machines is taken out of the line.
-            lost = sum(past in INFRASTRUCTURE for past in job.history)
-            return {again, JobState.QUARANTINED} if lost > 2 else {again}
+        if outcome in HANDED_OVER:
+            return {again}
+        if outcome in TROUBLE:
+            # Never the user's budget; only one that meets trouble again and again is taken out of the line.
+            troubles = sum(past in TROUBLE for past in job.history)
+            return {again, JobState.QUARANTINED, JobState.FAILED} if troubles > 2 else {again}
         is_over = outcome in NEVER_RETRIED or job.own_failures >= job.max_attempts
         return {JobState.FAILED} if is_over else {again}
 

@@ -15,7 +15,7 @@ from modelyard.domain.invariants.facts import AttemptFacts, JobFacts, SeatFacts
 from modelyard.domain.invariants.repository import PAGE_JOBS
 from modelyard.domain.jobs.lifecycle import JobState, Outcome
 from modelyard.domain.jobs.ownership import finish
-from modelyard.domain.jobs.tables import Attempt, Job
+from modelyard.domain.jobs.tables import Attempt, Job, JobTally
 from modelyard.domain.registry.repository import Made, register
 from modelyard.kit.storage import MANIFEST, ArtifactStore
 
@@ -114,7 +114,7 @@ class TestExamine:
         monkeypatch.setattr("modelyard.domain.invariants.repository.PAGE_JOBS", 2)
         assert PAGE_JOBS >= 100
         jobs = [factory.job() for _ in range(5)]
-        factory.update(jobs[4], state="running")
+        factory.update(jobs[4], attempt=2)
         report = examine()
         assert report.checked["jobs"] == 5
         assert {each.job_id for each in report.violations} == {jobs[4].id}
@@ -165,6 +165,15 @@ class TestTickets:
         report = examine(tickets=away)
         assert report.is_ok
         assert report.skipped == ("tickets: the broker does not answer (ConnectionError)",)
+
+
+class TestTallies:
+    def test_a_number_that_is_not_the_number_of_jobs(self, factory: Factory, examine: Examine) -> None:
+        job = factory.job()
+        with factory.database.write() as session:
+            session.add(JobTally(project_id=job.project_id, queue=job.queue, state="paused", jobs=1, slots=1))
+        messages = [each.message for each in examine().violations if each.invariant == "tallies_are_right"]
+        assert messages == ["1 jobs are noted as paused in prepare, and there are 0"]
 
 
 class TestArtifacts:

@@ -14,7 +14,7 @@ SETTINGS = settings(deadline=None, database=None, phases=PHASES, suppress_health
 
 class TestOwnership:
     def test_in_any_order(self, migrated_file: Path) -> None:
-        self.run(migrated_file, settings(SETTINGS, max_examples=15, stateful_step_count=40, derandomize=True))
+        self.run(migrated_file, settings(SETTINGS, max_examples=12, stateful_step_count=35, derandomize=True))
 
     @pytest.mark.slow
     def test_in_many_more_orders(self, migrated_file: Path) -> None:

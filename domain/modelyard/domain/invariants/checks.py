@@ -60,7 +60,7 @@ def succeeded_once(job: JobFacts, now: float) -> Iterator[str]:
 
 
 def open_job_has_a_reason(job: JobFacts, now: float) -> Iterator[str]:
-    """A job that runs has a lease somebody renews; one that is held or paused says why; none else has a lease."""
+    """A job that runs has a lease somebody renews; one that is held says what for; none else has a lease."""
     if job.state.is_active():
         if job.lease_expires_at is None:
             yield f"is {job.state} without a lease"
@@ -68,8 +68,8 @@ def open_job_has_a_reason(job: JobFacts, now: float) -> Iterator[str]:
             yield f"is {job.state} with a lease that ended {now - job.lease_expires_at:.0f} s ago: does a scheduler run?"
     elif not job.state.is_finished() and job.lease_expires_at is not None:
         yield f"is {job.state} and has a lease"
-    if job.state in {JobState.HELD, JobState.PAUSED} and job.reason is None:
-        yield f"is {job.state} and does not say why"
+    if job.state is JobState.HELD and job.reason is None:
+        yield "is held and does not say what for"
 
 
 def seats_are_left(job: JobFacts, now: float) -> Iterator[str]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from modelyard.domain.invariants.checks import check_job
 from modelyard.domain.invariants.facts import JobFacts, Violation
-from modelyard.domain.invariants.repository import find_artifacts, list_jobs, oldest_claimable
+from modelyard.domain.invariants.repository import compare_tallies, find_artifacts, list_jobs, oldest_claimable
 from modelyard.domain.jobs.lifecycle import JobState
 from modelyard.domain.jobs.tallies import count_claimable
 from modelyard.domain.specs import KINDS
@@ -54,12 +54,12 @@ class Examiner:
         if found:
             self.wait()
             suspects = sorted({each.job_id for each in found if each.job_id is not None})
-            again = {(each.invariant, each.job_id): each for each in self._look({}, suspects)}
-            found = [again[key] for each in found if (key := (each.invariant, each.job_id)) in again]
+            before = {(each.invariant, each.job_id) for each in found}
+            found = [each for each in self._look({}, suspects) if (each.invariant, each.job_id) in before]
         return Report(checked, tuple(found), tuple(dict.fromkeys(self._skipped)))
 
     def _look(self, checked: dict[str, int], only: Sequence[str] | None = None) -> list[Violation]:
-        violations, after = self._check_tickets(checked), ""
+        violations, after = [*self._check_tickets(checked), *self._check_tallies()], ""
         while True:
             with self.database.read() as session:
                 now = read_clock(session)
@@ -85,6 +85,15 @@ class Examiner:
         _count(checked, queues=len(waiting))
         missing = {queue: number - tickets.get(queue, 0) for queue, number in waiting.items()}
         return [self._describe_missing(queue, number) for queue, number in missing.items() if number > 0]
+
+    def _check_tallies(self) -> list[Violation]:
+        """The numbers kept of jobs are the numbers of jobs."""
+        with self.database.read() as session:
+            wrong = compare_tallies(session)
+        return [
+            Violation("tallies_are_right", None, f"{tally} jobs are noted as {state} in {queue}, and there are {count}")
+            for (_, queue, state), (count, tally) in wrong.items()
+        ]
 
     def _describe_missing(self, queue: str, number: int) -> Violation:
         with self.database.read() as session:

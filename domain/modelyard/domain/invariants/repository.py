@@ -4,11 +4,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+from sqlalchemy import func, literal, union_all
 from sqlmodel import Session, col, select
 
 from modelyard.domain.invariants.facts import AttemptFacts, JobFacts, SeatFacts
 from modelyard.domain.jobs.lifecycle import JobState
-from modelyard.domain.jobs.tables import Attempt, Checkpoint, Job, Seat
+from modelyard.domain.jobs.repository import list_claimable
+from modelyard.domain.jobs.tables import Attempt, Checkpoint, Job, JobTally, Seat
 from modelyard.domain.registry.tables import TABLES
 
 PAGE_JOBS = 500
@@ -61,6 +63,17 @@ def find_artifacts(session: Session, jobs: Sequence[JobFacts]) -> dict[tuple[str
 
 def oldest_claimable(session: Session, queue: str) -> str | None:
     """The job of a queue that has waited longest for its turn."""
-    from modelyard.domain.jobs.repository import list_claimable
-
     return next((job.id for job in list_claimable(session, queue, 1)), None)
+
+
+def compare_tallies(session: Session) -> dict[tuple[str, str, str], tuple[int, int]]:
+    """(project, queue, state) -> (jobs counted, jobs by the tally), where these differ."""
+    job: Any = (Job.project_id, Job.queue, Job.state, func.count(), literal(0))
+    tally: Any = (JobTally.project_id, JobTally.queue, JobTally.state, literal(0), func.sum(JobTally.jobs))
+    # One statement sees one moment on both databases.
+    both = union_all(select(*job).group_by(*job[:3]), select(*tally).group_by(*tally[:3]))
+    found: dict[tuple[str, str, str], list[int]] = defaultdict(lambda: [0, 0])
+    for project_id, queue, state, *numbers in session.execute(both).all():
+        place = found[project_id, queue, state]
+        place[0], place[1] = place[0] + int(numbers[0]), place[1] + int(numbers[1])
+    return {place: (count, tally) for place, (count, tally) in found.items() if count != tally}
