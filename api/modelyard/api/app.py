@@ -25,6 +25,7 @@ from modelyard.api.jobs.endpoints import router as jobs
 from modelyard.api.pipelines.endpoints import router as pipelines
 from modelyard.api.projects.endpoints import router as keys
 from modelyard.api.registry.endpoints import routers as registry
+from modelyard.api.schedules.endpoints import router as schedules
 from modelyard.api.usage.endpoints import router as usage
 from modelyard.domain.jobs.tickets import TASK
 from modelyard.kit.database import Database
@@ -72,6 +73,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         jobs,
         decisions,
         pipelines,
+        schedules,
         *registry,
         deployments,
         gateway,
