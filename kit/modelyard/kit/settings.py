@@ -43,6 +43,10 @@ class Settings(BaseSettings):
     fair_share_half_life_hours: float = Field(default=24.0, gt=0)
     """After so long, half of what a project used is forgotten when projects compete for slots."""
 
+    reserve_after_seconds: float = Field(default=60.0, ge=0)
+    """A job of several slots that fits nowhere and waited longer has slots of one worker kept free for it."""
+    preempt_after_seconds: float = Field(default=30.0, ge=0)
+    """A job that waited longer may take the slots of preemptible ones whose priority is at least 10 points lower."""
     gang_ready_seconds: float = Field(default=60.0, gt=0)
     """How long the workers of a job with `nodes` > 1 may take to begin their parts before all give their slots back."""
     gang_reserve_seconds: float = Field(default=60.0, ge=0)

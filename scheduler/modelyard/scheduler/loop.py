@@ -22,7 +22,7 @@ from modelyard.kit.settings import Settings, get_settings
 from modelyard.kit.storage import ArtifactStore
 from modelyard.scheduler.gangs import end_unready_gangs, place_gangs
 from modelyard.scheduler.pipelines import advance_held_jobs, settle_pipelines
-from modelyard.scheduler.placement import exclude_bad_hosts, hand_over
+from modelyard.scheduler.placement import exclude_bad_hosts, hand_over, place
 from modelyard.scheduler.relay import Relay
 from modelyard.scheduler.repair import discard_checkpoints, end_dead_leases, forget_old_requests, forget_silent_workers
 from modelyard.scheduler.schedules import fill_slots
@@ -56,6 +56,7 @@ def make_chores(settings: Settings, database: Database) -> list[Chore]:
         Chore("advance held jobs", interval, lambda: advance_held_jobs(database)),
         Chore("ring again", interval, relay.tick),
         Chore("add up tallies", interval, lambda: add_up_tallies(database)),
+        Chore("place jobs", interval, lambda: place(database, settings)),
         Chore("hand over from drained workers", interval, lambda: hand_over(database)),
         Chore("exclude bad hosts", 5 * interval, lambda: exclude_bad_hosts(database)),
         Chore("fill slots of schedules", interval, lambda: fill_slots(database)),

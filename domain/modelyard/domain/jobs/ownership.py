@@ -18,6 +18,7 @@ from modelyard.domain.specs import KINDS
 from modelyard.domain.usage.ledger import enter
 from modelyard.domain.workers.hosts import record_strike
 from modelyard.domain.workers.repository import may_claim
+from modelyard.domain.workers.reservations import find_reserved
 from modelyard.kit.database import database_now, read_clock
 from modelyard.kit.identifiers import new_id
 
@@ -57,7 +58,7 @@ def claim(session: Session, queue: str, worker_id: str, slots: list[str], lease_
         return None
     host = worker_id.partition("@")[2]
     for _ in range(10):
-        job = find_next(session, queue, host)
+        job = find_reserved(session, queue, host) or find_next(session, queue, host)
         if job is None:
             return None
         number = job.attempt + 1

@@ -15,7 +15,7 @@ from modelyard.domain.jobs.tables import Job, JobTally
 from modelyard.domain.projects.tables import Project
 from modelyard.domain.scheduling.fair_share import Head, rank
 from modelyard.domain.scheduling.standings import read_usage
-from modelyard.domain.workers.repository import list_online
+from modelyard.domain.workers.repository import list_serving
 from modelyard.kit.database import database_now
 
 
@@ -62,8 +62,8 @@ def _find_candidates(session: Session, queue: str, host: str) -> tuple[list[Cand
 
 
 def is_served_elsewhere(session: Session, queue: str, host: str) -> bool:
-    """Whether an online worker on another host serves the queue."""
-    return any(worker.host != host and queue in worker.queues for worker in list_online(session))
+    """Whether a worker on another host serves the queue."""
+    return any(worker.host != host and queue in worker.queues for worker in list_serving(session))
 
 
 def _in_order(session: Session, candidates: list[Candidate]) -> list[Candidate]:

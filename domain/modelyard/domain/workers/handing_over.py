@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, update
+from sqlalchemy import CursorResult, exists, update
 from sqlmodel import Session, col, select
 
 from modelyard.domain.jobs.lifecycle import ACTIVE, JobState, Outcome
 from modelyard.domain.jobs.ownership import add_event
-from modelyard.domain.jobs.tables import Job
+from modelyard.domain.jobs.tables import Job, Seat
 from modelyard.domain.workers.tables import Worker
 
 
@@ -28,16 +28,17 @@ def ask_to_leave(session: Session, job_id: str, attempt: int, reason: Outcome, b
 
 
 def list_to_hand_over(session: Session) -> Sequence[Job]:
-    """Jobs that still run on drained workers and were not asked to leave."""
-    query = (
-        select(Job)
-        .join(Worker, col(Worker.id) == Job.worker_id)
-        .where(col(Worker.drain_requested).is_(True), Job.state == JobState.RUNNING, col(Job.stop_requested).is_(None))
-    )
+    """Jobs that still run on drained workers, or have a seat there, and were not asked to leave."""
+    drained = select(Worker.id).where(col(Worker.drain_requested).is_(True))
+    seated = select(Seat.job_id).where(col(Seat.worker_id).in_(drained), Seat.state != "left", Seat.attempt == Job.attempt)
+    here = col(Job.worker_id).in_(drained) | exists(seated.where(Seat.job_id == Job.id))
+    query = select(Job).where(Job.state == JobState.RUNNING, col(Job.stop_requested).is_(None), here)
     return session.exec(query).all()
 
 
 def list_busy(session: Session) -> frozenset[str]:
-    """Workers that run a job now."""
-    query = select(Job.worker_id).where(col(Job.state).in_(ACTIVE), col(Job.worker_id).is_not(None)).distinct()
-    return frozenset(name for name in session.exec(query).all() if name is not None)
+    """Workers that run a job, or a part of one, now."""
+    alone = select(Job.worker_id).where(col(Job.state).in_(ACTIVE), col(Job.worker_id).is_not(None))
+    parts = select(Seat.worker_id).join(Job, (col(Job.id) == Seat.job_id) & (col(Job.attempt) == Seat.attempt))
+    seated = parts.where(col(Job.state).in_(ACTIVE), Seat.state != "left")
+    return frozenset(name for name in [*session.exec(alone).all(), *session.exec(seated).all()] if name is not None)

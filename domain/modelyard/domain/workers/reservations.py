@@ -1,10 +1,14 @@
 """Every query about reservations: slots of a worker kept free for one job."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import delete
+from sqlalchemy import delete, update
 from sqlmodel import Session, col, select
 
+from modelyard.domain.jobs.allowances import may_start
+from modelyard.domain.jobs.lifecycle import JobState
+from modelyard.domain.jobs.tables import Job
 from modelyard.domain.workers.tables import Reservation
 from modelyard.kit.database import database_now, read_clock
 
@@ -25,6 +29,33 @@ def reserve(session: Session, worker_id: str, job_id: str, accelerator: str, slo
     expires = read_clock(session) + RESERVATION_SECONDS
     row = Reservation(worker_id=worker_id, job_id=job_id, slots=slots, accelerator=accelerator, expires_at=expires)
     session.merge(row)
+
+
+def renew_reservation(session: Session, worker_id: str, job_id: str) -> None:
+    """Go on keeping slots, if they are kept; written only once half the time is over."""
+    mine = (col(Reservation.worker_id) == worker_id, col(Reservation.job_id) == job_id)
+    aging = col(Reservation.expires_at) < database_now() + RESERVATION_SECONDS / 2
+    session.execute(update(Reservation).where(*mine, aging).values(expires_at=database_now() + RESERVATION_SECONDS))
+
+
+def find_reserved(session: Session, queue: str, host: str) -> Job | None:
+    """The best waiting job of a queue that slots of this machine are kept for, locked: it goes before any other there.
+
+    Else a victim, back in its queue before the job that displaced it could start, might take its slots again.
+    """
+    here = col(Reservation.worker_id).endswith(f"@{host}", autoescape=True)
+    waits = (Job.queue == queue, Job.state == JobState.QUEUED, Job.not_before <= database_now())
+    query: Any = select(Job.id, Job.project_id, Job.slots).join(Reservation, col(Reservation.job_id) == col(Job.id))
+    found = session.exec(query.where(here, Reservation.expires_at > database_now(), *waits).order_by(Job.order_key, Job.id))
+    for job_id, project_id, slots in found.all():
+        locked = select(Job).where(Job.id == job_id, *waits).with_for_update(skip_locked=True)
+        # Going back to the savepoint gives the project's lock up: nobody waits for a project while holding another.
+        with session.begin_nested() as savepoint:
+            job: Job | None = session.exec(locked).first() if may_start(session, project_id, slots) else None
+            if job is not None:
+                return job
+            savepoint.rollback()
+    return None
 
 
 def release(session: Session, worker_id: str, job_id: str) -> None:

@@ -1,0 +1,134 @@
+"""Reading the yard for placement: who waits, who runs where, which slots are kept. A handful of queries at one moment."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlmodel import Session, col, select
+
+from modelyard.domain.jobs.allowances import read_quotas
+from modelyard.domain.jobs.lifecycle import ACTIVE, JobState
+from modelyard.domain.jobs.prediction import TELLING_PROGRESS
+from modelyard.domain.jobs.repository import list_claimable
+from modelyard.domain.jobs.tables import Attempt, Job, Seat
+from modelyard.domain.jobs.tallies import count_claimable, total_by_state
+from modelyard.domain.scheduling.quotas import Quotas, has_room
+from modelyard.domain.scheduling.yard import Pool, Reserved, Running, Waiting, Yard
+from modelyard.domain.specs import KINDS
+from modelyard.domain.workers.outlook import slot_names
+from modelyard.domain.workers.repository import list_serving
+from modelyard.domain.workers.tables import Reservation, Worker
+from modelyard.kit.database import database_now, read_clock
+
+HEADS = 8
+"""Jobs looked at per queue: more could not start at once on most yards, and a look must stay short."""
+
+
+def list_waiting(session: Session) -> list[Waiting]:
+    """The first jobs of every queue that could be claimed now, and those slots are kept for; gangs left out."""
+    now = read_clock(session)
+    heads = [job for queue in sorted(count_claimable(session)) for job in list_claimable(session, queue, HEADS)]
+    reserved = select(Job).join(Reservation, col(Reservation.job_id) == col(Job.id))
+    waiting = reserved.where(Job.state == JobState.QUEUED, Job.not_before <= database_now())
+    found = {job.id: job for job in [*heads, *session.exec(waiting).all()] if job.nodes == 1}
+    full = _Full(session)
+    return [_describe_waiting(job, now) for job in found.values() if not full.holds_back(job)]
+
+
+class _Full:
+    """Which jobs their project's quota holds back at the claim: keeping slots for those would only waste them."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._known: dict[str, tuple[Quotas, int]] = {}
+
+    def holds_back(self, job: Job) -> bool:
+        if job.project_id not in self._known:
+            self._known[job.project_id] = self._read(job.project_id)
+        quotas, active = self._known[job.project_id]
+        return not has_room(quotas, active, job.slots)
+
+    def _read(self, project_id: str) -> tuple[Quotas, int]:
+        _, quotas = read_quotas(self._session, project_id)
+        totals = {} if quotas.max_gpus is None else total_by_state(self._session, project_id)
+        return quotas, sum(total.slots for state, total in totals.items() if state in ACTIVE)
+
+
+def _describe_waiting(job: Job, now: float) -> Waiting:
+    since = max(job.queued_at or job.submitted_at, job.not_before)
+    return Waiting(
+        job.id, job.queue, job.slots, job.accelerator, job.priority, job.order_key, now - since, frozenset(job.avoid_hosts)
+    )
+
+
+def survey(session: Session) -> Yard:
+    """The yard at this moment."""
+    now = read_clock(session)
+    workers = list_serving(session)
+    query = select(Reservation, Job.nodes).join(Job, col(Job.id) == col(Reservation.job_id))
+    kept = session.exec(query.where(Reservation.expires_at > database_now())).all()
+    return Yard(
+        now=now,
+        pools=[pool for worker in workers for pool in _list_pools(worker)],
+        running=[*_list_running(session, now), *_list_seated(session)],
+        reserved=[Reserved(row.job_id, row.worker_id, row.accelerator, row.slots, nodes > 1) for row, nodes in kept],
+    )
+
+
+def _list_pools(worker: Worker) -> list[Pool]:
+    return [
+        Pool(worker.id, worker.host, accelerator, frozenset(worker.queues), names)
+        for accelerator in ("gpu", "cpu")
+        if (names := _qualify(worker.id, slot_names(worker.slots, accelerator)))
+    ]
+
+
+def _qualify(worker_id: str, names: Sequence[str] | frozenset[str]) -> frozenset[str]:
+    """Slot names unique in the yard: GPUs belong to the machine, shares of the CPU to the worker."""
+    host = worker_id.partition("@")[2]
+    return frozenset(f"{host if name.startswith('gpu') else worker_id}/{name}" for name in names)
+
+
+def _list_running(session: Session, now: float) -> list[Running]:
+    query = select(Job, Attempt).join(Attempt, (col(Attempt.job_id) == col(Job.id)) & (col(Attempt.seq) == col(Job.attempt)))
+    rows = session.exec(query.where(col(Job.state).in_(ACTIVE), Job.nodes == 1)).all()
+    return [_describe_running(job, attempt, now) for job, attempt in rows]
+
+
+def _describe_running(job: Job, attempt: Attempt, now: float) -> Running:
+    kind = KINDS[job.kind]
+    since = attempt.saved_at if kind.can_resume and attempt.saved_at is not None else attempt.started_at
+    return Running(
+        job_id=job.id,
+        attempt=attempt.seq,
+        slots=_qualify(attempt.worker_id, attempt.slots),
+        priority=job.priority,
+        may_be_preempted=job.preemptible,
+        is_service=kind.is_service,
+        is_leaving=job.stop_requested is not None,
+        ends_at=_predict_end(job, attempt, now),
+        lost=job.slots * max(now - since, 0.0),
+    )
+
+
+def _predict_end(job: Job, attempt: Attempt, now: float) -> float | None:
+    """By its own pace. Of an attempt that continued an earlier one nobody knows how far that had come."""
+    if job.progress < TELLING_PROGRESS or attempt.resumed_from_step is not None:
+        return None
+    return now + (now - attempt.started_at) * (1.0 - job.progress) / job.progress
+
+
+def _list_seated(session: Session) -> list[Running]:
+    """Seats of gangs: never displaced, for that would end the whole gang."""
+    of_newest: Any = (col(Job.id) == col(Seat.job_id)) & (col(Job.attempt) == col(Seat.attempt))
+    query = select(Seat, Job).join(Job, of_newest).where(col(Job.state).in_(ACTIVE), Seat.state == "running")
+    return [
+        Running(
+            job.id,
+            seat.attempt,
+            _qualify(seat.worker_id, seat.slots),
+            job.priority,
+            is_service=KINDS[job.kind].is_service,
+            is_leaving=job.stop_requested is not None,
+        )
+        for seat, job in session.exec(query).all()
+    ]
