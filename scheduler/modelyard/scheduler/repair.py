@@ -1,5 +1,7 @@
 """Ending what nobody owns any more: dead leases, silent workers, requests long answered."""
 
+from dataclasses import dataclass
+
 from sqlmodel import Session
 
 from modelyard.domain.jobs.lifecycle import Outcome
@@ -27,18 +29,29 @@ def end_dead_leases(database: Database, settings: Settings) -> None:
         lost = [job.id for job in list_with_dead_lease(session, grace)]
     for job_id in lost:
         with database.write() as session:
-            end_dead_lease(session, job_id, grace, settings.lease_seconds)
+            closed = end_dead_lease(session, job_id, grace, settings.lease_seconds)
+        if closed is not None:  # said once it is committed
+            log.warning("lease ended", job_id=job_id, worker=closed.worker_id, attempt=closed.number)
         fault("lease_end_before_ring")
 
 
-def end_dead_lease(session: Session, job_id: str, grace_seconds: float, lease_seconds: float) -> None:
+@dataclass(frozen=True)
+class Closed:
+    """The attempt whose lease ended."""
+
+    worker_id: str | None
+    number: int
+
+
+def end_dead_lease(session: Session, job_id: str, grace_seconds: float, lease_seconds: float) -> Closed | None:
     """Close the attempt of one job, unless its lease was renewed or reported since it was listed."""
     job = find_with_dead_lease(session, job_id, grace_seconds)
     if job is None:
-        return
-    worker, attempt = job.worker_id, job.attempt
-    finish(session, job.id, attempt, Outcome.NODE_LOST, f"Worker {worker} was not heard of for {lease_seconds:g} s")
-    log.warning("lease ended", job_id=job_id, attempt=attempt, worker=worker)
+        return None
+    closed = Closed(job.worker_id, job.attempt)
+    message = f"Worker {closed.worker_id} was not heard of for {lease_seconds:g} s"
+    finish(session, job.id, closed.number, Outcome.NODE_LOST, message)
+    return closed
 
 
 def forget_silent_workers(database: Database) -> None:
