@@ -56,6 +56,14 @@ class Client:
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
         return self._call("POST", path, json=body, headers=headers)
 
+    def patch(self, path: str, body: Document) -> Any:
+        """PATCH JSON: only what it names changes."""
+        return self._call("PATCH", path, json=body)
+
+    def delete(self, path: str) -> None:
+        """DELETE a path. Raises `NotFound`."""
+        self._call("DELETE", path)
+
     def submit_job(self, body: Document, idempotency_key: str | None = None) -> Document:
         """Submit one job: `{"spec": {"kind": …}, "name"?, "priority"?, "resources"?}`."""
         job: Document = self.post("/v1/jobs", body, idempotency_key)

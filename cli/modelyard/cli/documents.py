@@ -1,4 +1,4 @@
-"""Read what `modelyard submit` is given: a job or a pipeline, as YAML or JSON."""
+"""Read what commands are given as YAML or JSON: a job, a pipeline or a schedule."""
 
 import sys
 from dataclasses import dataclass
@@ -26,14 +26,15 @@ def read_submission(place: str) -> Submission:
     return parse_submission(_read_text(place), name)
 
 
+def read_schedule(place: str) -> dict[str, Any]:
+    """Read a schedule from a file, or from standard input for `-`. Raises `NotFound` and `WrongUsage`."""
+    name = "standard input" if place == "-" else place
+    return _parse_mapping(_read_text(place), name, "a schedule is {name: …, cron: …, job: {…}} or {…, pipeline: {…}}")
+
+
 def parse_submission(text: str, name: str) -> Submission:
     """Decide by content what a document is. JSON is YAML, so one parser reads both."""
-    try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise WrongUsage(f"{name} is not valid YAML: {error}") from error
-    if not isinstance(document, dict):
-        raise WrongUsage(f"{name} holds {type(document).__name__}, not a mapping: {SHAPES}")
+    document = _parse_mapping(text, name, SHAPES)
     if "jobs" in document:
         return Submission("pipeline", document)
     if "spec" in document:
@@ -41,6 +42,16 @@ def parse_submission(text: str, name: str) -> Submission:
     if "kind" in document:
         return Submission("job", {"spec": document})
     raise WrongUsage(f"{name} has none of `spec`, `kind` and `jobs`: {SHAPES}")
+
+
+def _parse_mapping(text: str, name: str, shapes: str) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise WrongUsage(f"{name} is not valid YAML: {error}") from error
+    if not isinstance(document, dict):
+        raise WrongUsage(f"{name} holds {type(document).__name__}, not a mapping: {shapes}")
+    return document
 
 
 def _with_kind_in_spec(document: dict[str, Any], name: str) -> dict[str, Any]:

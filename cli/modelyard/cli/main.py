@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from modelyard.cli.commands import administration, datasets, jobs, platform, processes, usage, workers
+from modelyard.cli.commands import administration, datasets, decisions, jobs, platform, processes, schedules, usage, workers
 from modelyard.cli.errors import CommandError
 from modelyard.cli.translation import translate
 
@@ -18,6 +18,8 @@ app = typer.Typer(
 )
 platform.register(app)
 jobs.register(app)
+decisions.register(app)
+schedules.register(app)
 datasets.register(app)
 processes.register(app)
 workers.register(app)

@@ -62,7 +62,7 @@ def list_resumable(session: Session, job_id: str) -> Sequence[Checkpoint]:
     wanted = _input_ids(job) if job is not None else {}
     found: list[Checkpoint] = []
     while job is not None:
-        if _input_ids(job) == wanted:
+        if _input_ids(job) == wanted and job.stop_requested != "discarded":  # those are about to be removed
             found += list_checkpoints(session, job.id)
         job = session.get(Job, job.retry_of) if job.retry_of else None
     return found

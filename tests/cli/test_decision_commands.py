@@ -1,0 +1,100 @@
+"""`modelyard approve | reject | retry | schedules` against a running API."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from factories import spec_of
+from pydantic import SecretStr
+from servers import free_port
+from typer.testing import CliRunner
+
+from modelyard.api.app import create_app
+from modelyard.cli.client import Client
+from modelyard.cli.errors import Conflict, NotFound
+from modelyard.cli.main import app
+from modelyard.domain.projects.repository import create_key, get_or_create_project
+from modelyard.kit.database import Database
+from modelyard.kit.settings import Settings
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "schedule.yaml"
+Command = Callable[..., str]
+
+
+@pytest.fixture
+def client(settings: Settings, sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
+    """A client of a running API, which commands find in the environment."""
+    settings = settings.model_copy(update={"database_url": SecretStr(sqlite_url)})
+    database = Database(sqlite_url)
+    with database.write() as session:
+        key = create_key(session, get_or_create_project(session).id, "test")[1]
+    database.dispose()
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(create_app(settings), port=port, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        thread.join(0.01)
+        assert thread.is_alive()
+    monkeypatch.setenv("MODELYARD_URL", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("MODELYARD_API_KEY", key)
+    with Client(f"http://127.0.0.1:{port}", key) as client:
+        yield client
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture
+def command(client: Client) -> Command:
+    """Run a command that should succeed; return what it printed."""
+
+    def run(*arguments: str) -> str:
+        done = CliRunner().invoke(app, arguments)
+        if done.exception is not None:
+            raise done.exception
+        return done.stdout.strip()
+
+    return run
+
+
+def waiting(client: Client) -> str:
+    """The id of a job that waits for approval."""
+    return str(client.submit_job({"spec": spec_of("import"), "needs_approval": True})["id"])
+
+
+class TestDecide:
+    def test_approve_reject_and_retry(self, client: Client, command: Command) -> None:
+        fine, dear = waiting(client), waiting(client)
+        assert command("approve", fine, "--comment", "fine") == f"{fine} is queued"
+        assert command("reject", dear, "--reason", "too dear") == f"{dear} is cancelled"
+        assert client.get_job(dear)["message"].endswith("too dear")
+        again = command("retry", dear)
+        assert again.endswith(f"is held, again for {dear}")
+        with pytest.raises(Conflict, match="already"):
+            command("retry", dear)
+
+    def test_retry_of_a_pipeline(self, client: Client, command: Command) -> None:
+        pipeline = client.submit_pipeline({"name": "test", "jobs": {"a": {"spec": spec_of("import")}}})
+        client.post(f"/v1/pipelines/{pipeline['id']}/cancel")
+        shown: dict[str, Any] = json.loads(command("retry", pipeline["id"], "--json"))
+        assert ([job["state"] for job in shown["jobs"]], shown["state"]) == (["queued"], "running")
+
+
+class TestSchedules:
+    def test_the_example_from_its_making_to_its_end(self, client: Client, command: Command) -> None:
+        id_, *times = command("schedules", "create", str(EXAMPLE)).splitlines()
+        assert (id_[:6], len(times)) == ("sched_", 5)
+        assert "bard-every-night" in command("schedules", "list")
+        assert command("schedules", "pause", "bard-every-night") == "bard-every-night is paused"
+        assert " paused" in command("schedules", "list")
+        assert command("schedules", "resume", id_).startswith("bard-every-night is due next at 20")
+        made = command("schedules", "run", id_)
+        assert {job["step"]: job["state"] for job in client.get_pipeline(made)["jobs"]} == {"corpus": "queued", "model": "held"}
+        assert made in command("schedules", "runs", id_)
+        assert command("schedules", "delete", id_) == f"{id_} is deleted"
+        with pytest.raises(NotFound):
+            command("schedules", "pause", id_)
