@@ -98,12 +98,15 @@ def _make_engine(url: str) -> Engine:
     return engine
 
 
+_finite_json = json.JSONEncoder(allow_nan=False).encode
+
+
 def write_json(value: Any) -> str:
     """JSON as RFC 8259 has it: NaN and infinity, which PostgreSQL and browsers refuse, become null."""
     try:
-        return json.dumps(value, allow_nan=False)
+        return _finite_json(value)
     except ValueError:
-        return json.dumps(_finite(value), allow_nan=False)
+        return _finite_json(_finite(value))
 
 
 def _finite(value: Any) -> Any:

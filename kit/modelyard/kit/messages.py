@@ -28,7 +28,7 @@ MAX_PIPELINE = 500
 MAX_WAITING = 1000
 """Calls of `send` that wait for Redis; further ones are dropped."""
 CLOSE_SECONDS = 5.0
-_ID, _BODY, _ARGUMENTS = "@id@", "@body@", "@arguments@"
+_HOLE, _NUMBER = "@text@", "@number@"
 _EVENT_TOPIC = "/{database}.celeryev/task.sent"
 log = get_logger(__name__)
 
@@ -41,67 +41,62 @@ class Letter(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def _form(task: str, queue: str) -> list[str]:
-    """A message of a queue, cut where the ids, the arguments' text and the body go."""
+def _form(task: str, queue: str) -> str:
+    """A message of a queue; `%` fills in body, id, id, the arguments' text, id, id, id."""
     headers = {
-        "lang": "py", "task": task, "id": _ID, "shadow": None, "eta": None, "expires": None, "group": None, "group_index": None,
-        "retries": 0, "timelimit": [None, None], "root_id": _ID, "parent_id": None, "argsrepr": _ARGUMENTS, "kwargsrepr": "{}",
+        "lang": "py", "task": task, "id": _HOLE, "shadow": None, "eta": None, "expires": None, "group": None, "group_index": None,
+        "retries": 0, "timelimit": [None, None], "root_id": _HOLE, "parent_id": None, "argsrepr": _HOLE, "kwargsrepr": "{}",
         "origin": anon_nodename(), "ignore_result": True, "replaced_task_nesting": 0, "stamped_headers": None, "stamps": {},
     }  # fmt: skip
     properties = {
-        "correlation_id": _ID, "reply_to": _ID, "delivery_mode": 2, "delivery_info": {"exchange": "", "routing_key": queue},
-        "priority": 0, "body_encoding": "base64", "delivery_tag": _ID,
+        "correlation_id": _HOLE, "reply_to": _HOLE, "delivery_mode": 2, "delivery_info": {"exchange": "", "routing_key": queue},
+        "priority": 0, "body_encoding": "base64", "delivery_tag": _HOLE,
     }  # fmt: skip
-    return _cut(_envelope(_BODY, headers, properties))
+    return _envelope(headers, properties)
 
 
 @lru_cache(maxsize=1024)
-def _event_form(task: str, queue: str) -> list[str]:
-    """The body of a `task-sent` event, cut likewise; the body's place holds the time."""
+def _event_form(task: str, queue: str) -> str:
+    """The body of a `task-sent` event; `%` fills in id, id, the arguments' text, the time."""
     event = {
-        "hostname": anon_nodename(), "utcoffset": 0, "pid": 0, "clock": 0, "uuid": _ID, "root_id": _ID, "parent_id": None,
-        "name": task, "args": _ARGUMENTS, "kwargs": "{}", "retries": 0, "eta": None, "expires": None, "queue": queue,
-        "exchange": "", "routing_key": queue, "type": "task-sent", "timestamp": _BODY,
+        "hostname": anon_nodename(), "utcoffset": 0, "pid": 0, "clock": 0, "uuid": _HOLE, "root_id": _HOLE, "parent_id": None,
+        "name": task, "args": _HOLE, "kwargs": "{}", "retries": 0, "eta": None, "expires": None, "queue": queue,
+        "exchange": "", "routing_key": queue, "type": "task-sent", "timestamp": _NUMBER,
     }  # fmt: skip
-    return _cut(json.dumps(event).replace(f'"{_BODY}"', _BODY))
+    return _with_holes(event)
 
 
 @lru_cache(maxsize=1)
-def _event_envelope() -> list[str]:
+def _event_envelope() -> str:
+    """The message around an event; `%` fills in body, id."""
     properties = {
         "delivery_mode": 1, "delivery_info": {"exchange": "celeryev", "routing_key": "task.sent"}, "priority": 0,
-        "body_encoding": "base64", "delivery_tag": _ID,
+        "body_encoding": "base64", "delivery_tag": _HOLE,
     }  # fmt: skip
-    return _cut(_envelope(_BODY, {"hostname": anon_nodename()}, properties))
+    return _envelope({"hostname": anon_nodename()}, properties)
 
 
-def _envelope(body: str, headers: dict[str, Any], properties: dict[str, Any]) -> str:
+def _envelope(headers: dict[str, Any], properties: dict[str, Any]) -> str:
     content = {"content-encoding": "utf-8", "content-type": "application/json"}
-    return json.dumps({"body": body, **content, "headers": headers, "properties": properties})
+    return _with_holes({"body": _HOLE, **content, "headers": headers, "properties": properties})
 
 
-def _cut(text: str) -> list[str]:
-    for mark in (_ID, _BODY, _ARGUMENTS):
-        text = text.replace(mark, f"\0{mark}\0")
-    return text.split("\0")
-
-
-def _fill(form: list[str], id_: str, body: str, arguments: str = "") -> str:
-    values = {_ID: id_, _BODY: body, _ARGUMENTS: arguments}
-    return "".join([values.get(part, part) for part in form])
+def _with_holes(document: dict[str, Any]) -> str:
+    text = json.dumps(document).replace("%", "%%")
+    return text.replace(f'"{_NUMBER}"', "%s").replace(_HOLE, "%s")
 
 
 def build_message(task: str, letter: Letter, id_: str) -> str:
     """The message as it lies in the queue's Redis list."""
     arguments = json.dumps([letter.argument])
-    body = f'[{arguments}, {{}}, {{"callbacks": null, "errbacks": null, "chain": null, "chord": null}}]'
-    return _fill(_form(task, letter.queue), id_, _base64(body), _quoted(letter.argument))
+    body = _base64(f'[{arguments}, {{}}, {{"callbacks": null, "errbacks": null, "chain": null, "chord": null}}]')
+    return _form(task, letter.queue) % (body, id_, id_, _quoted(letter.argument), id_, id_, id_)
 
 
 def build_event(task: str, letter: Letter, id_: str, now: float) -> str:
     """The `task-sent` event of a message, as it is published."""
-    event = _fill(_event_form(task, letter.queue), id_, repr(now), _quoted(letter.argument))
-    return _fill(_event_envelope(), id_, _base64(event))
+    event = _event_form(task, letter.queue) % (id_, id_, _quoted(letter.argument), now)
+    return _event_envelope() % (_base64(event), id_)
 
 
 def _quoted(argument: dict[str, Any]) -> str:
@@ -112,18 +107,27 @@ def _base64(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
-def send_all(redis: Redis, task: str, letters: Sequence[Letter], with_events: bool = True) -> None:
+def send_all(redis: Redis, task: str, letters: Sequence[Letter]) -> None:
     """Send messages, many a round trip. Raises a broker error within the client's time-out."""
-    topic = _EVENT_TOPIC.format(database=redis.connection_pool.connection_kwargs.get("db", 0))
-    now = time.time()
     for start in range(0, len(letters), MAX_PIPELINE):
-        with redis.pipeline(transaction=False) as pipeline:
-            for letter in letters[start : start + MAX_PIPELINE]:
-                id_ = str(uuid.uuid4())
-                pipeline.lpush(letter.queue, build_message(task, letter, id_))
-                if with_events:
-                    pipeline.publish(topic, build_event(task, letter, id_, now))
-            pipeline.execute()
+        _send_part(redis, task, letters[start : start + MAX_PIPELINE])
+
+
+def _send_part(redis: Redis, task: str, letters: Sequence[Letter]) -> None:
+    stem, now = str(uuid.uuid4())[:24], time.time()
+    ids = [f"{stem}{number:012x}" for number in range(len(letters))]
+    messages: dict[str, list[str]] = {}
+    for letter, id_ in zip(letters, ids, strict=True):
+        messages.setdefault(letter.queue, []).append(build_message(task, letter, id_))
+    has_listeners = bool(redis.pubsub_numpat())  # Flower; each event costs as much as its message
+    with redis.pipeline(transaction=False) as pipeline:
+        for queue_, lines in messages.items():
+            pipeline.lpush(queue_, *lines)
+        if has_listeners:
+            topic = _EVENT_TOPIC.format(database=redis.connection_pool.connection_kwargs.get("db", 0))
+            for letter, id_ in zip(letters, ids, strict=True):
+                pipeline.publish(topic, build_event(task, letter, id_, now))
+        pipeline.execute()
 
 
 class BackgroundSender:

@@ -41,7 +41,7 @@ async def create_job(body: JobCreate, platform: PlatformDep, caller: Writer, onc
     return _accepted(show_job(row), Location=f"/v1/jobs/{row['id']}")
 
 
-@router.post("/batch", status_code=202, response_model=BatchCreated)
+@router.post("/batch", status_code=202, response_model=BatchCreated[JobPublic] | BatchCreated[BatchedJob])
 async def create_jobs(
     body: BatchCreate,
     platform: PlatformDep,
@@ -56,7 +56,9 @@ async def create_jobs(
         if error.position is not None:
             error.field = f"jobs.{error.position}.{error.field}" if error.field else f"jobs.{error.position}"
         raise
-    return _accepted(BatchCreated(data=[show_job(row) if whole else BatchedJob(**row) for row in created.rows]))
+    if whole:
+        return _accepted(BatchCreated[JobPublic](data=[show_job(row) for row in created.rows]))
+    return _accepted(BatchCreated[BatchedJob](data=[BatchedJob.model_validate(row) for row in created.rows]))
 
 
 def _accepted(body: BaseModel, **headers: str) -> Response:

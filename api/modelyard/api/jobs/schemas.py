@@ -1,11 +1,13 @@
 """Jobs as clients see them."""
 
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
+from pydantic import BaseModel, ConfigDict, Field
 
 from modelyard.api.times import Time
 from modelyard.domain.jobs.bodies import EXAMPLE, JobCreate
+
+T = TypeVar("T")
 
 
 class ApprovalCreate(BaseModel):
@@ -100,11 +102,11 @@ class BatchedJob(BaseModel):
     reason: str | None
 
 
-class BatchCreated(BaseModel):
+class BatchCreated(BaseModel, Generic[T]):
     """What was submitted together, in the order it was given."""
 
     object: Literal["list"] = "list"
-    data: list[SerializeAsAny[JobPublic | BatchedJob]]
+    data: list[T]
 
 
 class AttemptPublic(BaseModel):

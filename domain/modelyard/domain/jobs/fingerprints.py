@@ -9,6 +9,8 @@ from typing import Any
 
 from modelyard.domain.specs.base import JobSpec, find_references
 
+_sorted_json = json.JSONEncoder(sort_keys=True).encode
+
 
 def fingerprint_of(spec: JobSpec, inputs: Mapping[str, Mapping[str, Any]], ranks: int, recipes: str | None = None) -> str | None:
     """SHA-256 over the spec, what its inputs contain, the number of processes, and the version of the recipes.
@@ -26,7 +28,7 @@ def fingerprint_of(spec: JobSpec, inputs: Mapping[str, Mapping[str, Any]], ranks
         return None
     # More processes see more data in one step: the same spec trains another model.
     whole = {"spec": document, "ranks": ranks, "recipes": recipes or _version()}
-    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(_sorted_json(whole).encode()).hexdigest()
 
 
 def _put(document: Any, path: str, value: str) -> None:
