@@ -96,10 +96,9 @@ def wait_until_it_answers(url: str, process: "subprocess.Popen[bytes]", seconds:
     while time.perf_counter() < deadline:
         if process.poll() is not None:
             raise RuntimeError(f"the server at {url} ended with {process.returncode}")
-        with suppress(urllib.error.URLError, ConnectionError, TimeoutError):
-            with urllib.request.urlopen(url, timeout=2) as answer:
-                if answer.status == 200:
-                    return
+        with suppress(urllib.error.URLError, ConnectionError, TimeoutError), urllib.request.urlopen(url, timeout=2) as answer:
+            if answer.status == 200:
+                return
         time.sleep(0.01)
     raise RuntimeError(f"{url} did not answer within {seconds:g} s")
 

@@ -9,6 +9,7 @@ where the YAML holds `spec:` and `inputs:` (name -> folder).
 """
 
 import argparse
+import errno
 import json
 import os
 import shutil
@@ -81,6 +82,8 @@ class Run(Generic[S]):
     options: dict[str, Any] = field(default_factory=dict)
     """What the runner decided and the spec does not say, e.g. the port a server listens on."""
     _logged_at: float = -LOG_SECONDS
+    _events: int | None = None
+    """Descriptor of `events.jsonl`, once something was said."""
 
     def emit(self, type_: str, **data: Any) -> None:
         """Tell the platform something; what other ranks than the first say is not heard."""
@@ -88,10 +91,12 @@ class Run(Generic[S]):
             self._append(type_, **data)
 
     def _append(self, type_: str, **data: Any) -> None:
-        # A single `write` of one line, so a reader never sees half of it joined to another.
-        line = json.dumps({"type": type_, "at": time.time(), **data}, allow_nan=True) + "\n"
-        with (self.folder / "events.jsonl").open("a", encoding="utf-8") as events:
-            events.write(line)
+        # A single `write` of one line, so a reader never sees half of it joined to another, and a kill loses none before it.
+        line = (json.dumps({"type": type_, "at": time.time(), **data}) + "\n").encode()
+        if self._events is None:  # kept open: opening costs more than all the rest
+            self._events = os.open(self.folder / "events.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        if os.write(self._events, line) < len(line):
+            raise OSError(errno.ENOSPC, "The disk is full: an event could not be written", str(self.folder / "events.jsonl"))
 
     def progress(self, fraction: float, message: str = "") -> None:
         """Tell how much is done, 0 to 1. Now and then the log says so too, so that it tells a story of its own."""

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import delete, func, insert, update
+from sqlalchemy import delete, func, update
 from sqlmodel import Session, col, select
 
 from modelyard.domain.jobs.lifecycle import JobState
 from modelyard.domain.jobs.ownership import add_event, own
 from modelyard.domain.jobs.tables import DISCARDED, Attempt, Checkpoint, Job, LogChunk, MetricPoint
 from modelyard.kit.identifiers import new_id
+from modelyard.kit.rows import insert_rows
 
 QUIET_EVENTS = frozenset({"metric", "progress"})
 """Too frequent for the event list; they have places of their own."""
@@ -47,14 +48,13 @@ def record(session: Session, job_id: str, attempt: int, batch: Batch, now: float
         if event["type"] not in QUIET_EVENTS:
             add_event(session, job_id, attempt, event["type"], _without(event, "type", "at"))
     points = [point for event in batch.events if event["type"] == "metric" for point in _points(job_id, attempt, event)]
-    if points:
-        session.execute(insert(MetricPoint), points)
+    insert_rows(session, MetricPoint, points)
     if batch.logs:
         chunks = [
             {"job_id": job_id, "attempt": attempt, "rank": rank, "text": text.replace("\0", ""), "at": now}
             for rank, text in batch.logs
         ]
-        session.execute(insert(LogChunk), chunks)
+        insert_rows(session, LogChunk, chunks)
     if batch.events_offset is not None:
         session.execute(update(Attempt).where(*mine).values(events_offset=batch.events_offset))
 

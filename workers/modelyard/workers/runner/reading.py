@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 CHUNK_BYTES = 64 * 1024
+EVENT_CHUNK_BYTES = 1024 * 1024
+"""Events taken at once, about ten thousand points: more would hold up the database and fill the memory."""
 LOG_LIMIT_BYTES = 4 * 1024 * 1024
 """More than this of one rank's log stays on the worker's disk only."""
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
@@ -20,10 +22,19 @@ class EventReader:
     offset: int = 0
 
     def read(self) -> tuple[list[dict[str, Any]], int]:
-        """Events after `offset`, and the offset behind them. The caller moves `offset` once they are safe."""
-        data = _read_from(self.path, self.offset, limit=None)
+        """Some events after `offset`, and the offset behind them. The caller moves `offset` once they are safe."""
+        data = _read_from(self.path, self.offset, EVENT_CHUNK_BYTES)
+        if b"\n" not in data and len(data) == EVENT_CHUNK_BYTES:  # one line larger than a chunk
+            data = _read_from(self.path, self.offset, limit=None)
         complete = data[: data.rfind(b"\n") + 1]
         return [_parse(line) for line in complete.splitlines() if line.strip()], self.offset + len(complete)
+
+    def is_behind(self) -> bool:
+        """Whether at least another chunk is there."""
+        try:
+            return self.path.stat().st_size - self.offset >= EVENT_CHUNK_BYTES
+        except FileNotFoundError:
+            return False
 
 
 @dataclass

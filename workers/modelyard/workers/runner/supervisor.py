@@ -4,6 +4,7 @@ The loop: carry events and logs to the database, pass on wishes to stop, until t
 not answer, the ranks go on and everything waits on disk; the lease, renewed by a thread of its own, says for how long.
 """
 
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -32,6 +33,9 @@ from modelyard.workers.runner.ranks import Ranks, wait_for_change
 from modelyard.workers.runner.reading import EventReader, LogReader
 
 TICK_SECONDS = 0.5
+CHUNKS_A_TICK = 4
+"""A recipe that reports faster than the database takes it must not keep the supervisor from anything else."""
+ACTED_ON = frozenset({"checkpoint", "ready", "output", "error"})
 NOTHING_TO_SAVE_SECONDS = 2.0
 """Recipes that start anew anyway need not be waited for."""
 log = get_logger(__name__)
@@ -55,6 +59,8 @@ class Supervisor:
     drain_requested: bool = False
     seen: list[dict[str, Any]] = field(default_factory=list)
     """Events that matter at the end: outputs and errors."""
+    _pending: tuple[Batch, list[tuple[LogReader, int]]] | None = None
+    """What was read and not yet seen to be written: tried again as it is, so that the database knows it if it has it already."""
     _to_do: list[dict[str, Any]] = field(default_factory=list)
     """Recorded events not yet acted upon: a database that goes away in between loses none."""
     _kill_after: float | None = None
@@ -85,26 +91,36 @@ class Supervisor:
 
     def _carry(self, is_last: bool = False) -> None:
         """Bring new events and log lines to the database, each event exactly once, then do what they ask for."""
-        while self._record(is_last) and is_last:
-            pass  # a long log comes in chunks; at the end all of it
+        for _ in itertools.count() if is_last else range(CHUNKS_A_TICK):
+            # What is long comes in chunks; at the end all of it.
+            if not self._record(is_last) or not (is_last or self.events.is_behind()):
+                break
         while self._to_do:
             self._act_on(self._to_do[0])
             self._to_do.pop(0)
 
     def _record(self, is_last: bool) -> bool:
         """Write one batch. False if there was nothing to write."""
-        events, events_offset = self.events.read()
-        texts = [(reader, *reader.read(is_last)) for reader in self.logs]
-        batch = Batch(events, events_offset, [(reader.rank, text) for reader, text, _ in texts if text])
+        if self._pending is None:
+            self._pending = self._read(is_last)
+        batch, log_offsets = self._pending
         if batch.is_empty():
+            self._pending = None
             return False
         with self.database.write() as session:
             record(session, self.job.id, self.job.attempt, batch, time.time())
-        self.events.offset = events_offset
-        for reader, _, offset in texts:
+        self._pending = None
+        self.events.offset = batch.events_offset or 0
+        for reader, offset in log_offsets:
             reader.offset = offset
-        self._to_do += events
+        self._to_do += [event for event in batch.events if event["type"] in ACTED_ON]
         return True
+
+    def _read(self, is_last: bool) -> tuple[Batch, list[tuple[LogReader, int]]]:
+        events, events_offset = self.events.read()
+        texts = [(reader, *reader.read(is_last)) for reader in self.logs]
+        batch = Batch(events, events_offset, [(reader.rank, text) for reader, text, _ in texts if text])
+        return batch, [(reader, offset) for reader, _, offset in texts]
 
     def _act_on(self, event: dict[str, Any]) -> None:
         if event["type"] == "checkpoint":
