@@ -126,7 +126,7 @@ class TestTake:
         claim(factory, job)
         with factory.database.read() as session:
             found = list_reserved(session, "w2@y")
-            assert [(seat.node_rank, each.id) for seat, each in found] == [(1, job.id)]
+            assert [(seat.node_rank, each.id) for seat, each, _ in found] == [(1, job.id)]
             assert list_reserved(session, "w3@z") == []
 
 

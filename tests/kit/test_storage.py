@@ -18,6 +18,7 @@ from modelyard.kit.storage import (
     DamagedArtifact,
     FileTooLarge,
     build_manifest,
+    merge_folders,
     verify_manifest,
 )
 
@@ -170,3 +171,25 @@ class TestRead:
             assert tracemalloc.get_traced_memory()[1] < TEXT_LIMIT_BYTES / 4  # refused, not read and then refused
         finally:
             tracemalloc.stop()
+
+
+class TestMerge:
+    def test_one_folder_of_all_files_that_verifies(self, tmp_path: Path) -> None:
+        parts = [tmp_path / "a", tmp_path / "b"]
+        for part in parts:
+            part.mkdir()
+            (part / "same.txt").write_text("same")
+            (part / f"{part.name}.txt").write_text(part.name)
+            build_manifest(part)
+        merge_folders(parts, tmp_path / "both")
+        assert set(verify_manifest(tmp_path / "both")["files"]) == {"same.txt", "a.txt", "b.txt"}
+
+    def test_two_files_of_one_name_are_refused(self, tmp_path: Path) -> None:
+        parts = [tmp_path / "a", tmp_path / "b"]
+        for part in parts:
+            part.mkdir()
+            (part / "name.txt").write_text(f"of {part.name}")
+            build_manifest(part)
+        with pytest.raises(DamagedArtifact, match=r"name\.txt differs"):
+            merge_folders(parts, tmp_path / "both")
+        assert (tmp_path / "a" / "name.txt").read_text() == "of a"

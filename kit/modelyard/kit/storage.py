@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import uuid
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -34,6 +35,26 @@ def build_manifest(folder: Path) -> dict[str, Any]:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
                 os.fsync(file.fileno())
             files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": digest}
+    return _write_manifest(folder, files)
+
+
+def merge_folders(parts: Sequence[Path], folder: Path) -> dict[str, Any]:
+    """Lay verified artifact folders on top of each other, without copying where they are on one disk; return the manifest.
+
+    Raises `DamagedArtifact` where two of them have different files under one name.
+    """
+    files: dict[str, dict[str, Any]] = {}
+    for part in parts:
+        for name, entry in verify_manifest(part, deep=False)["files"].items():
+            if files.setdefault(name, entry) != entry:
+                raise DamagedArtifact(f"{part / name} differs from the file of that name in another part")
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            if not (folder / name).exists():  # never write through a link into somebody else's file
+                _link_or_copy(str(part / name), str(folder / name))
+    return _write_manifest(folder, files)
+
+
+def _write_manifest(folder: Path, files: dict[str, dict[str, Any]]) -> dict[str, Any]:
     listing = "".join(f"{name}\0{entry['sha256']}\n" for name, entry in files.items())
     manifest = {
         "sha256": hashlib.sha256(listing.encode()).hexdigest(),
@@ -88,6 +109,14 @@ class ArtifactStore:
         else:
             self._put_remote(folder, f"{self.url}/{key}")
         return manifest
+
+    def exists(self, key: str) -> bool:
+        """Whether an artifact is there, complete."""
+        if self.is_local:
+            return (Path(self.url) / key / MANIFEST).is_file()
+        filesystem, root = self._filesystem(f"{self.url}/{key}")
+        filesystem.invalidate_cache()
+        return bool(filesystem.exists(f"{root}/{MANIFEST}"))
 
     def fetch(self, key: str) -> Path:
         """Return a local folder with the artifact, downloaded and verified once. Raises `DamagedArtifact`."""

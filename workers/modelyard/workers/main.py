@@ -17,6 +17,7 @@ from modelyard.kit.slots import SlotPool
 from modelyard.workers.engine.attempts import Engine
 from modelyard.workers.engine.capacity import Capacity
 from modelyard.workers.engine.heartbeat import Heartbeat, describe_worker
+from modelyard.workers.engine.seats import SeatTaker
 from modelyard.workers.tasks import register_tasks
 
 log = get_logger(__name__)
@@ -44,7 +45,7 @@ def main(name: str, stages: list[str], slots: int, gpus: tuple[int, ...] = (), s
     app = make_app(settings)
     declare_queues(app, queues)
     register_tasks(app, engine)
-    _connect_signals(engine, heartbeat)
+    _connect_signals(engine, heartbeat, SeatTaker(engine))
     gate_queues(app, engine.capacity.listens_to)
     return _run_celery(app, f"{name}@{host}", max(slots + len(gpus), 1))
 
@@ -57,7 +58,7 @@ def _slot_folder(settings: Settings) -> Path:
     return settings.folder("slots")
 
 
-def _connect_signals(engine: Engine, heartbeat: Heartbeat) -> None:
+def _connect_signals(engine: Engine, heartbeat: Heartbeat, seats: SeatTaker) -> None:
     def received(request: Any, **_: Any) -> None:
         if request.name == TASK:
             engine.capacity.receive(request.id)
@@ -65,12 +66,14 @@ def _connect_signals(engine: Engine, heartbeat: Heartbeat) -> None:
     def ready(**_: Any) -> None:
         heartbeat.beat()
         heartbeat.start()
+        seats.start()
         log.info("worker ready", worker=engine.worker_id)
 
     def shutting_down(**_: Any) -> None:
         engine.drain()
 
     def shut_down(**_: Any) -> None:
+        seats.stop(engine.settings.stop_grace_seconds)
         heartbeat.stop()
 
     signals.task_received.connect(received, weak=False)

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, delete, update
+from sqlalchemy import CursorResult, delete, insert, update
 from sqlmodel import Session, col, select
 
 from modelyard.domain.jobs.lifecycle import ACTIVE, JobState, Outcome, StaleAttempt
 from modelyard.domain.jobs.ownership import Renewal, finish, own
-from modelyard.domain.jobs.tables import Attempt, Job, Seat
+from modelyard.domain.jobs.tables import Attempt, Job, LogChunk, Seat
 from modelyard.domain.workers.tables import Reservation
 from modelyard.kit.database import database_now
 
@@ -26,15 +26,21 @@ class SeatState(StrEnum):
     LEFT = "left"
 
 
+def seat_of(job_id: str, attempt: int, node_rank: int) -> Seat:
+    """A seat by its key alone, for functions that need no more."""
+    return Seat(job_id=job_id, attempt=attempt, node_rank=node_rank, worker_id="", made_at=0.0)
+
+
 def list_seats(session: Session, job_id: str, attempt: int) -> Sequence[Seat]:
     """In order of node rank."""
     query = select(Seat).where(Seat.job_id == job_id, Seat.attempt == attempt)
     return session.exec(query.order_by(col(Seat.node_rank))).all()
 
 
-def list_reserved(session: Session, worker_id: str) -> Sequence[tuple[Seat, Job]]:
+def list_reserved(session: Session, worker_id: str) -> Sequence[tuple[Seat, Job, Attempt]]:
     """Seats a worker has yet to take, those of attempts that ended meanwhile included."""
-    query = select(Seat, Job).join(Job, col(Job.id) == col(Seat.job_id))
+    query = select(Seat, Job, Attempt).join(Job, col(Job.id) == col(Seat.job_id))
+    query = query.join(Attempt, (col(Attempt.job_id) == col(Seat.job_id)) & (col(Attempt.seq) == col(Seat.attempt)))
     return session.exec(query.where(Seat.worker_id == worker_id, Seat.state == SeatState.RESERVED)).all()
 
 
@@ -68,9 +74,11 @@ def renew_seat(session: Session, job_id: str, attempt: int, node_rank: int, leas
     """Prolong a seat's lease. Raises `StaleAttempt` once the seat is left or the attempt is over."""
     # No lock on the job: until this is committed, the lease that others see is the one before it.
     job = session.exec(select(Job).where(Job.id == job_id, Job.attempt == attempt, col(Job.state).in_(ACTIVE))).first()
-    seat = Seat(job_id=job_id, attempt=attempt, node_rank=node_rank, worker_id="", made_at=0.0)
     lease = database_now() + lease_seconds
-    if job is None or _update_seat(session, seat, {SeatState.RUNNING}, {"lease_expires_at": lease}) == 0:
+    if (
+        job is None
+        or _update_seat(session, seat_of(job_id, attempt, node_rank), {SeatState.RUNNING}, {"lease_expires_at": lease}) == 0
+    ):
         raise StaleAttempt(job_id, attempt)
     return Renewal(job.stop_requested)
 
@@ -99,6 +107,17 @@ def ask_to_stop(session: Session, job_id: str, attempt: int, reason: str) -> Non
     """Ask all nodes of an attempt to save and leave, unless somebody asked before."""
     running = (col(Job.id) == job_id, col(Job.attempt) == attempt, col(Job.state) == JobState.RUNNING)
     session.execute(update(Job).where(*running, col(Job.stop_requested).is_(None)).values(stop_requested=reason))
+
+
+def add_logs(session: Session, seat: Seat, logs: Sequence[tuple[int, str]], now: float) -> None:
+    """Write log lines, (rank, text), of a seat's ranks. Raises `StaleAttempt` once the seat is left or the attempt is over."""
+    current = (Job.id == seat.job_id, Job.attempt == seat.attempt, col(Job.state).in_(ACTIVE))
+    mine = (Seat.job_id == seat.job_id, Seat.attempt == seat.attempt, Seat.node_rank == seat.node_rank)
+    query = select(Job.id).join(Seat, col(Seat.job_id) == col(Job.id)).where(*current, *mine, Seat.state == SeatState.RUNNING)
+    if session.exec(query).first() is None:
+        raise StaleAttempt(seat.job_id, seat.attempt)
+    row = {"job_id": seat.job_id, "attempt": seat.attempt, "at": now}
+    session.execute(insert(LogChunk), [{**row, "rank": rank, "text": text.replace("\0", "")} for rank, text in logs])
 
 
 def set_rendezvous(session: Session, job_id: str, attempt: int, address: str) -> None:

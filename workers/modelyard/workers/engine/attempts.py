@@ -41,13 +41,13 @@ class Engine:
             if job is None:
                 return True
             fault("claim_after_commit_before_runner")
-            runner = self._start(job, held)
+            runner = self.start(job, held)
         finally:
             held.release()
             self.capacity.settle(ticket_id)
         if runner is not None:
             self._tell(tell, job)
-            self._wait(job, runner)
+            self.wait(job, runner)
         return True
 
     def drain(self) -> None:
@@ -74,13 +74,14 @@ class Engine:
                 fault("claim_before_commit")
             return job
 
-    def _start(self, job: Job, held: HeldSlots) -> subprocess.Popen[bytes] | None:
+    def start(self, job: Job, held: HeldSlots, node_rank: int = 0) -> subprocess.Popen[bytes] | None:
+        """Start the runner of an attempt, or of one node of it; None where that was not possible."""
         try:
-            runner = start_runner(self.settings, job.id, job.attempt, held)
+            runner = start_runner(self.settings, job.id, job.attempt, held, node_rank)
         except OSError as error:  # no disk, no memory, no process: this machine's trouble, not the job's
             self._report_lost(job, f"{self.worker_id} could not start a runner: {error}")
             return None
-        self.runners[tag_of(job.id, job.attempt)] = runner
+        self.runners[tag_of(job.id, job.attempt, node_rank)] = runner
         if self.capacity.is_draining:  # asked between the claim and now, when `drain` did not know of it yet
             runner.terminate()
         return runner
@@ -91,14 +92,19 @@ class Engine:
         except BrokerErrors as error:
             log.warning("Flower was not told what runs", job_id=job.id, error=str(error))
 
-    def _wait(self, job: Job, runner: subprocess.Popen[bytes]) -> None:
-        tag = tag_of(job.id, job.attempt)
+    def wait(self, job: Job, runner: subprocess.Popen[bytes], node_rank: int = 0) -> str | None:
+        """Wait until a runner has ended and nothing of it is left. Returns why it could not report, if so."""
+        tag = tag_of(job.id, job.attempt, node_rank)
         try:
             exit_code = runner.wait()
         finally:
             self.runners.pop(tag, None)
-        if kill_tagged(tag) or exit_code != 0:
-            self._report_lost(job, f"The runner on {self.worker_id} ended with {exit_code} before it could report", exit_code)
+        if not kill_tagged(tag) and exit_code == 0:
+            return None
+        why = f"The runner on {self.worker_id} ended with {exit_code} before it could report"
+        if node_rank == 0:  # the others report by their seats
+            self._report_lost(job, why, exit_code)
+        return why
 
     def _report_lost(self, job: Job, message: str, exit_code: int | None = None) -> None:
         """Say at once what the scheduler would find out when the lease ends."""

@@ -1,7 +1,8 @@
 """What a job was given, as folders on this machine; and the checkpoint it continues from."""
 
 import json
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,10 +12,11 @@ from sqlmodel import Session
 
 from modelyard.domain.deployments.repository import list_interactions
 from modelyard.domain.deployments.tables import Interaction
-from modelyard.domain.jobs.repository import list_resumable
+from modelyard.domain.jobs.parts import part_keys
+from modelyard.domain.jobs.tables import Checkpoint
 from modelyard.domain.registry.tables import TABLES
 from modelyard.kit.logs import get_logger
-from modelyard.kit.storage import ArtifactStore, DamagedArtifact, verify_manifest
+from modelyard.kit.storage import ArtifactStore, DamagedArtifact, merge_folders, verify_manifest
 
 log = get_logger(__name__)
 
@@ -25,6 +27,7 @@ class Resume:
 
     step: int
     path: Path
+    checkpoint_id: str
 
 
 class MissingInput(Exception):
@@ -76,14 +79,25 @@ def _as_line(row: Interaction) -> dict[str, Any]:
     return {**line, "created_at": datetime.fromtimestamp(row.created_at, UTC).isoformat()}
 
 
-def find_resume(session: Session, store: ArtifactStore, job_id: str) -> Resume | None:
-    """The newest whole checkpoint of a job, or of the one it tries again; damaged ones are passed over."""
-    for checkpoint in list_resumable(session, job_id):
+def find_resume(checkpoints: Iterable[Checkpoint], store: ArtifactStore, nodes: int, folder: Path) -> Resume | None:
+    """The first checkpoint that is whole, brought to this machine; damaged ones are passed over."""
+    for checkpoint in checkpoints:
         try:
-            folder = store.fetch(checkpoint.artifact_key)
-            verify_manifest(folder)
-        except DamagedArtifact as error:
-            log.warning("checkpoint passed over", job_id=job_id, step=checkpoint.step, error=str(error))
-            continue
-        return Resume(checkpoint.step, folder)
+            return fetch_checkpoint(checkpoint, store, nodes, folder)
+        except (DamagedArtifact, FileNotFoundError) as error:
+            log.warning("checkpoint passed over", job_id=checkpoint.job_id, step=checkpoint.step, error=str(error))
     return None
+
+
+def fetch_checkpoint(checkpoint: Checkpoint, store: ArtifactStore, nodes: int, folder: Path) -> Resume:
+    """Bring a checkpoint to this machine: the parts of all nodes, laid together in `folder` if there are several.
+
+    Raises `DamagedArtifact` or `FileNotFoundError` unless all of it is there and whole.
+    """
+    parts = [store.fetch(key) for key in part_keys(checkpoint.artifact_key, nodes)]
+    for part in parts:
+        verify_manifest(part)
+    if nodes > 1:
+        shutil.rmtree(folder, ignore_errors=True)
+        merge_folders(parts, folder)
+    return Resume(checkpoint.step, folder if nodes > 1 else parts[0], checkpoint.id)

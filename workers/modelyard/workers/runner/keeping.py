@@ -2,15 +2,12 @@
 
 import queue
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from modelyard.domain.jobs.lifecycle import StaleAttempt
-from modelyard.domain.jobs.tables import Job
-from modelyard.kit.database import Database
 from modelyard.kit.logs import get_logger
-from modelyard.kit.storage import ArtifactStore
-from modelyard.workers.runner.outputs import keep_checkpoint
 
 RETRY_SECONDS = 2.0
 STORE_PATIENCE_SECONDS = 600.0
@@ -21,9 +18,10 @@ log = get_logger(__name__)
 class CheckpointKeeper(threading.Thread):
     """Stores and records checkpoints in the order they were made, each as often as it takes."""
 
-    def __init__(self, database: Database, store: ArtifactStore, job: Job, folder: Path) -> None:
+    def __init__(self, keep_one: Callable[[dict[str, Any]], None], folder: Path) -> None:
+        """`keep_one` stores and records the checkpoint of an event whose path is below `folder`."""
         super().__init__(name="checkpoints", daemon=True)
-        self._database, self._store, self._job, self._folder = database, store, job, folder
+        self._keep_one, self._folder = keep_one, folder
         self._queue: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._is_late = threading.Event()
 
@@ -45,11 +43,11 @@ class CheckpointKeeper(threading.Thread):
     def _store_one(self, event: dict[str, Any]) -> None:
         while not self._is_late.is_set() and (self._folder / event["path"]).is_dir():
             try:
-                return keep_checkpoint(self._database, self._store, self._job, self._folder, event)
+                return self._keep_one(event)
             except StaleAttempt:
                 return None  # another attempt has its own
             except Exception as error:  # each store has errors of its own
                 why = f"{type(error).__name__}: {error}"
-                log.warning("checkpoint not stored; trying again", job_id=self._job.id, step=event["step"], error=why)
+                log.warning("checkpoint not stored; trying again", step=event["step"], error=why)
                 self._is_late.wait(RETRY_SECONDS)
         return None

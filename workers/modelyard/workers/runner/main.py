@@ -2,20 +2,19 @@
 
 import argparse
 import fcntl
-import json
 import os
 import shutil
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from modelyard.domain.deployments.repository import open_deployment
 from modelyard.domain.jobs.lifecycle import Outcome, StaleAttempt
 from modelyard.domain.jobs.ownership import finish, own
-from modelyard.domain.jobs.repository import list_attempts
+from modelyard.domain.jobs.repository import list_attempts, list_resumable
 from modelyard.domain.jobs.tables import Job
 from modelyard.kit.database import Database
 from modelyard.kit.faults import fault
@@ -24,11 +23,13 @@ from modelyard.kit.logs import get_logger, set_up_logs
 from modelyard.kit.settings import Settings, get_settings
 from modelyard.kit.storage import ArtifactStore, DamagedArtifact
 from modelyard.workers.engine.processes import ALIVE_FILE, run_folder
-from modelyard.workers.registry import ONLINE, RECIPES
+from modelyard.workers.runner.gang import gang_of
 from modelyard.workers.runner.inputs import MissingInput, Resume, export_interactions, fetch_inputs, find_resume, locate_inputs
 from modelyard.workers.runner.keeping import CheckpointKeeper
 from modelyard.workers.runner.lease import Lease, renewal_of
-from modelyard.workers.runner.rank_environment import Launch
+from modelyard.workers.runner.member import Place, run_member
+from modelyard.workers.runner.outputs import keep_checkpoint
+from modelyard.workers.runner.preparation import RESUME_FOLDER, make_launch, write_document
 from modelyard.workers.runner.ranks import Ranks, adopt_orphans
 from modelyard.workers.runner.reading import EventReader, LogReader
 from modelyard.workers.runner.supervisor import Supervisor
@@ -66,7 +67,10 @@ def main(arguments: Sequence[str] | None = None, birth: Birth | None = None) -> 
     stop = _catch_signals()
     database = Database(settings.database)
     try:
-        _run(settings, database, given.job, given.attempt, birth, stop)
+        if given.node_rank:
+            run_member(settings, database, Place(given.job, given.attempt, given.node_rank), birth.ranks, birth.alive, stop)
+        else:
+            _run(settings, database, given.job, given.attempt, birth, stop)
     except StaleAttempt as error:
         log.warning("stopped", reason=str(error))
     finally:
@@ -100,15 +104,19 @@ def _run(settings: Settings, database: Database, job_id: str, attempt: int, birt
         with database.write() as session:
             finish(session, job_id, attempt, Outcome.BAD_DATA, f"An input cannot be read: {error}")
         return
-    launch = _make_launch(settings, job, folder, birth.alive)
+    launch = make_launch(settings, job, folder, birth.alive)
     lease.wait_until_held()
     fault("runner_after_start_before_ranks")
+    gang = gang_of(database, job, settings.lease_seconds)
+    if gang is not None:
+        gang.wait_until_seated()
+        launch = replace(launch, group=gang.meet(settings.advertise_host))
     birth.ranks.start(launch)
     logs = [LogReader(folder / f"rank-{rank}.log", rank) for rank in range(len(launch.slots))]
-    keeper = CheckpointKeeper(database, store, job, folder)
+    keeper = CheckpointKeeper(lambda event: keep_checkpoint(database, store, job, folder, event, gang), folder)
     keeper.start()
     events = EventReader(folder / "events.jsonl")
-    supervisor = Supervisor(settings, database, store, job, folder, birth.ranks, lease, keeper, events, logs)
+    supervisor = Supervisor(settings, database, store, job, folder, birth.ranks, lease, keeper, events, logs, gang)
     stop["supervisor"] = supervisor
     if stop["requested"]:
         supervisor.drain_requested = True
@@ -119,6 +127,7 @@ def _run(settings: Settings, database: Database, job_id: str, attempt: int, birt
     # Outputs are in the store and logs in the database; what remains on disk is for the curious.
     shutil.rmtree(folder / "outputs", ignore_errors=True)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    shutil.rmtree(folder / RESUME_FOLDER, ignore_errors=True)
 
 
 def _prepare(
@@ -132,25 +141,17 @@ def _prepare(
         if job.kind == "deploy":
             open_deployment(session, job, job.spec["name"], job.inputs["model"]["id"], token)
     with database.read() as session:
-        resume = find_resume(session, store, job_id)
+        checkpoints = list_resumable(session, job_id)
         for entry in located.values():
             if entry["type"] == "deployment":
                 export_interactions(session, entry["id"], job.spec["max_interactions"], folder / "interactions")
+    resume = find_resume(checkpoints, store, job.nodes, folder / RESUME_FOLDER)
     if resume is not None:
         with database.write() as session:
             own(session, job_id, attempt)
             newest = list_attempts(session, job_id)[-1]
-            newest.resumed_from_step = resume.step
-    document = {
-        "job_id": job_id,
-        "attempt": attempt,
-        "spec": job.spec,
-        "inputs": fetch_inputs(store, located, folder),
-        "resume_from": str(resume.path) if resume else None,
-        "options": _options(settings, job, token),
-    }
-    (folder / "run.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
-    (folder / "run.json").chmod(0o600)
+            newest.resumed_from_step, newest.resumed_from = resume.step, resume.checkpoint_id
+    write_document(folder, job, fetch_inputs(store, located, folder), resume, _options(settings, job, token))
     return job, resume
 
 
@@ -160,17 +161,6 @@ def _options(settings: Settings, job: Job, token: str) -> dict[str, Any]:
     if job.kind == "import":
         return {"import_dir": str(settings.import_root)}
     return {}
-
-
-def _make_launch(settings: Settings, job: Job, folder: Path, alive: int) -> Launch:
-    return Launch(
-        module=RECIPES[job.kind],
-        folder=folder,
-        slots=tuple(os.environ.get("MODELYARD_SLOTS", "cpu-0").split(",")),
-        descriptors=(alive, *(int(part) for part in os.environ.get("MODELYARD_SLOT_DESCRIPTORS", "").split(",") if part)),
-        cache=settings.folder("cache"),
-        is_online=job.kind in ONLINE,
-    )
 
 
 def _catch_signals() -> dict[str, Any]:

@@ -27,6 +27,7 @@ class Ending:
     outcome: Outcome
     message: str | None = None
     exit_code: int | None = None
+    failing_rank: int | None = None
 
 
 def classify(

@@ -1,20 +1,27 @@
 """What an attempt made: checkpoints while it runs, outputs when it succeeds. Stored first, recorded after, by its owner only."""
 
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from sqlmodel import Session
 
+from modelyard.domain.jobs.parts import checkpoint_key, part_keys
 from modelyard.domain.jobs.recording import add_checkpoint
 from modelyard.domain.jobs.repository import list_checkpoints
 from modelyard.domain.jobs.tables import Job
 from modelyard.domain.registry.repository import Made, register
 from modelyard.kit.database import Database
 from modelyard.kit.faults import fault
+from modelyard.kit.logs import get_logger
 from modelyard.kit.storage import ArtifactStore
+from modelyard.workers.runner.gang import Gang
 
+PARTS_SECONDS = 0.5
+"""How often the store is asked for the parts of other nodes."""
+log = get_logger(__name__)
 KEPT_CHECKPOINTS = 2
 """The newest, and one more in case it turns out damaged."""
 
@@ -40,10 +47,18 @@ def register_outputs(session: Session, job: Job, made: dict[str, Made]) -> dict[
     return outputs
 
 
-def keep_checkpoint(database: Database, store: ArtifactStore, job: Job, folder: Path, event: dict[str, Any]) -> None:
-    """Store a checkpoint, record it, and let go of the oldest. Raises `StaleAttempt` if the job has another owner."""
-    key = f"checkpoints/{job.id}/{job.attempt}-{event['step']:08d}"
+def keep_checkpoint(
+    database: Database, store: ArtifactStore, job: Job, folder: Path, event: dict[str, Any], gang: Gang | None = None
+) -> None:
+    """Store a checkpoint, record it, and let go of the oldest. Raises `StaleAttempt` if the job has another owner.
+
+    Over several nodes it is recorded once all have stored their parts; if they no longer can, what there is is removed.
+    """
+    key = checkpoint_key(job.id, job.attempt, event["step"])
     manifest = store.put(folder / event["path"], key)
+    if gang is not None and not _wait_for_parts(store, part_keys(key, job.nodes)[1:], gang):
+        log.warning("checkpoint incomplete: a node was lost before it stored its part", job_id=job.id, step=event["step"])
+        return _remove(store, key, job.nodes)
     fault("checkpoint_after_store_before_record")
     with database.write() as session:
         add_checkpoint(session, job.id, job.attempt, event["step"], key, manifest, event.get("metrics", {}), event["at"])
@@ -51,5 +66,30 @@ def keep_checkpoint(database: Database, store: ArtifactStore, job: Job, folder: 
         for old in surplus:
             session.delete(old)
     for old in surplus:
-        store.delete(old.artifact_key)
+        _remove(store, old.artifact_key, job.nodes)
     shutil.rmtree(folder / event["path"], ignore_errors=True)
+    return None
+
+
+def keep_part(store: ArtifactStore, job: Job, folder: Path, node_rank: int, event: dict[str, Any]) -> None:
+    """Store another node's part of a checkpoint, under a key only this attempt writes to; node 0 records the whole."""
+    key = part_keys(checkpoint_key(job.id, job.attempt, event["step"]), job.nodes)[node_rank]
+    store.put(folder / event["path"], key)
+    shutil.rmtree(folder / event["path"], ignore_errors=True)
+
+
+def _wait_for_parts(store: ArtifactStore, keys: Sequence[str], gang: Gang) -> bool:
+    missing = list(keys)
+    while missing:
+        is_last_look = gang.is_over  # asked first: what they stored before they were over must be seen
+        missing = [key for key in missing if not store.exists(key)]
+        if missing and is_last_look:
+            return False
+        if missing:
+            time.sleep(PARTS_SECONDS)
+    return True
+
+
+def _remove(store: ArtifactStore, key: str, nodes: int) -> None:
+    for part in part_keys(key, nodes):
+        store.delete(part)

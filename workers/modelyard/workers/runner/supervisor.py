@@ -25,6 +25,7 @@ from modelyard.kit.faults import fault
 from modelyard.kit.logs import get_logger
 from modelyard.kit.settings import Settings
 from modelyard.kit.storage import ArtifactStore
+from modelyard.workers.runner.gang import Gang
 from modelyard.workers.runner.keeping import RETRY_SECONDS, STORE_PATIENCE_SECONDS, CheckpointKeeper
 from modelyard.workers.runner.lease import Lease
 from modelyard.workers.runner.outcome import Ending, classify
@@ -55,6 +56,8 @@ class Supervisor:
     keeper: CheckpointKeeper
     events: EventReader
     logs: list[LogReader]
+    gang: Gang | None = None
+    """The other nodes, if the job has several."""
     stop_reason: str | None = None
     drain_requested: bool = False
     seen: list[dict[str, Any]] = field(default_factory=list)
@@ -66,6 +69,7 @@ class Supervisor:
     _kill_after: float | None = None
     _started_at: float = field(default_factory=time.monotonic)
     _is_ready: bool = False
+    _was_ended_by_gang: bool = False
 
     def run(self) -> None:
         """Supervise until the ranks are gone, then report. Raises `StaleAttempt` when the job has another owner."""
@@ -87,6 +91,9 @@ class Supervisor:
             self._ask_to_stop(wish)
         self._check_deadlines()
         if self.ranks.has_failure():
+            self.ranks.kill()
+        elif self.gang is not None and self.gang.has_failure():
+            self._was_ended_by_gang = True
             self.ranks.kill()
 
     def _carry(self, is_last: bool = False) -> None:
@@ -161,10 +168,13 @@ class Supervisor:
 
     def _ending(self) -> Ending:
         self._insist(lambda: self._carry(is_last=True))
+        if self.gang is not None:
+            self.gang.settle(has_failed=self.ranks.has_failure())
         self.keeper.finish()
         errors = [event for event in self.seen if event["type"] == "error"]
         codes = [code if code is not None else -9 for code in self.ranks.exit_codes()]
-        return classify(codes, errors, self.stop_reason, self._last_line(), KINDS[self.job.kind].is_service)
+        own = classify(codes, errors, self.stop_reason, self._last_line(), KINDS[self.job.kind].is_service)
+        return own if self.gang is None else self.gang.judge(None if self._was_ended_by_gang else own)
 
     def _last_line(self) -> str:
         for reader in self.logs:
@@ -182,6 +192,7 @@ class Supervisor:
         with self.database.write() as session:
             job = own(session, self.job.id, self.job.attempt)
             values: dict[str, Any] = {"outputs": register_outputs(session, job, made)} if made else {}
+            values["failing_rank"] = ending.failing_rank
             finish(session, job.id, job.attempt, ending.outcome, ending.message, ending.exit_code, **values)
 
     def _store(self, outputs: list[dict[str, Any]]) -> dict[str, Made]:
