@@ -13,7 +13,8 @@ FIXES: dict[str, str] = {
     Outcome.NODE_LOST: "Nothing to do: the job continues by itself from its last checkpoint.",
     Outcome.HANG: "Look at the log lines below for the rank that stopped answering, then submit the job again.",
     Outcome.NCCL: "Look at the log lines below and at the network between the GPUs, then submit the job again.",
-    Outcome.TIMEOUT: "Allow more time (`ready_within_seconds`), or mend what takes so long; then submit the job again.",
+    Outcome.TIMEOUT: "Allow more time (`time_limit_seconds`, for a server `ready_within_seconds`) and submit it again; or "
+    "`modelyard retry ID`, which goes on from its checkpoint.",
     Outcome.DEPENDENCY_FAILED: "Mend what the message names, then submit again.",
     Outcome.CANCELLED: "Submit the job again if it was cancelled by mistake.",
     "dependency": "Wait for the steps named in the message.",
