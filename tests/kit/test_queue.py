@@ -8,7 +8,8 @@ from kombu import Connection, Consumer, Queue
 from pydantic import SecretStr
 from servers import Valkey
 
-from modelyard.kit.queue import Broker, BrokerErrors, GatedChannel, declare_queues, gate_queues, make_app, send
+from modelyard.kit.broker import Broker, BrokerErrors
+from modelyard.kit.queue import GatedChannel, declare_queues, gate_queues, make_app, send
 from modelyard.kit.settings import Settings
 
 SLACK_SECONDS = 1.0

@@ -6,9 +6,9 @@ from pydantic import SecretStr
 from redis.exceptions import RedisError
 from servers import Valkey
 
-from modelyard.domain.jobs.tickets import ring
+from modelyard.domain.jobs.tickets import TASK, write_letter
+from modelyard.kit.broker import Broker
 from modelyard.kit.database import Database
-from modelyard.kit.queue import Broker, make_app
 from modelyard.kit.settings import Settings
 from modelyard.scheduler.relay import Relay, decide_rings, find_missing
 
@@ -42,9 +42,7 @@ class TestRing:
         relay, broker = make_relay(factory.database, settings, valkey)
         jobs = [factory.job() for _ in range(3)]
         queue = jobs[0].queue
-        app = make_app(with_broker(settings, valkey))
-        for job in jobs:
-            ring(app, job)
+        broker.send(TASK, [write_letter(job.queue, job.id, job.attempt) for job in jobs])
         relay.tick()
         relay.tick()
         assert broker.count_tickets([queue]) == {queue: 3}
@@ -80,7 +78,7 @@ class TestRing:
 def make_relay(database: Database, settings: Settings, valkey: Valkey) -> tuple[Relay, Broker]:
     """A relay and a look at what it rang."""
     served = with_broker(settings, valkey)
-    return Relay(database, Broker(served), make_app(served)), Broker(served)
+    return Relay(database, Broker(served)), Broker(served)
 
 
 def with_broker(settings: Settings, valkey: Valkey) -> Settings:

@@ -28,10 +28,10 @@ from modelyard.api.registry.endpoints import routers as registry
 from modelyard.api.schedules.endpoints import router as schedules
 from modelyard.api.usage.endpoints import router as usage
 from modelyard.domain.jobs.tickets import TASK
+from modelyard.kit.broker import Broker
 from modelyard.kit.database import Database
 from modelyard.kit.logs import set_up_logs
 from modelyard.kit.messages import BackgroundSender
-from modelyard.kit.queue import Broker, make_app
 from modelyard.kit.settings import Settings, get_settings
 from modelyard.kit.storage import ArtifactStore
 
@@ -59,7 +59,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         settings=settings,
         database=database,
         store=ArtifactStore(settings.artifacts, settings.folder("cache") / "artifacts"),
-        queue=make_app(settings),
         broker=Broker(settings),
         callers=Callers(database),
         job_writer=JobWriter(database, create_jobs, weigh=lambda asked: len(asked.jobs)),

@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
-from celery import Celery
 from fastapi import Depends, Header, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.exc import IntegrityError
@@ -15,9 +14,9 @@ from modelyard.api.callers import Callers
 from modelyard.api.errors import ApiError
 from modelyard.api.jobs.creation import JobWriter
 from modelyard.domain.projects.repository import REMEMBERED_DAYS, Caller, remember, remembered_resource
+from modelyard.kit.broker import Broker
 from modelyard.kit.database import Database
 from modelyard.kit.messages import BackgroundSender
-from modelyard.kit.queue import Broker
 from modelyard.kit.settings import Settings
 from modelyard.kit.storage import ArtifactStore
 
@@ -31,7 +30,6 @@ class Platform:
     settings: Settings
     database: Database
     store: ArtifactStore
-    queue: Celery
     broker: Broker
     callers: Callers
     job_writer: JobWriter

@@ -11,12 +11,8 @@ from celery import Celery
 from kombu import Queue
 from kombu.exceptions import OperationalError
 from kombu.transport import redis as redis_transport
-from redis import Redis
-from redis.exceptions import RedisError
 
 from modelyard.kit.settings import Settings, get_settings
-
-BrokerErrors = (RedisError, OSError)
 
 
 class GatedChannel(redis_transport.Channel):  # type: ignore[misc]
@@ -45,7 +41,8 @@ class GatedTransport(redis_transport.Transport):  # type: ignore[misc]
 
 def make_app(settings: Settings) -> Celery:
     """The Celery app every process of the platform shares."""
-    app = Celery("modelyard", broker=settings.redis_url.get_secret_value())
+    # Without fixups: the one for Django imports the whole worker into every process.
+    app = Celery("modelyard", broker=settings.redis_url.get_secret_value(), fixups=[])
     timeout = settings.broker_timeout_seconds
     app.conf.update(
         broker_transport_options={
@@ -98,35 +95,6 @@ def send(app: Celery, task: str, queue: str, *arguments: Any) -> None:
         app.send_task(task, args=list(arguments), queue=queue, routing_key=queue, retry=False)
     except OperationalError as error:  # kombu's own class, whatever went wrong below it
         raise ConnectionError(f"the broker does not answer: {error}") from error
-
-
-class Broker:
-    """What one asks Redis directly: is it there, and how many tickets wait in a queue."""
-
-    def __init__(self, settings: Settings) -> None:
-        timeout = settings.broker_timeout_seconds
-        url = settings.redis_url.get_secret_value()
-        self._redis = Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout)
-
-    def count_tickets(self, queues: Iterable[str]) -> dict[str, int]:
-        """Messages waiting per queue. Raises one of `BrokerErrors`."""
-        names = list(queues)
-        if not names:
-            self._redis.ping()  # no queue is no reason to call a broker well that is not there
-        with self._redis.pipeline(transaction=False) as pipeline:
-            for name in names:
-                pipeline.llen(name)
-            return dict(zip(names, (int(length) for length in pipeline.execute()), strict=True))
-
-    def describe(self) -> dict[str, Any]:
-        """Server name, version and memory policy. Raises one of `BrokerErrors`."""
-        info: Any = self._redis.info("server")
-        memory: Any = self._redis.info("memory")
-        return {
-            "server": str(info.get("server_name", "redis")),
-            "version": str(info.get("valkey_version", info["redis_version"])),
-            "maxmemory_policy": str(memory.get("maxmemory_policy", "unknown")),
-        }
 
 
 def ensure_event_loop() -> None:

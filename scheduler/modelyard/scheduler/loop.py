@@ -15,9 +15,9 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
 from modelyard.domain.workers.repository import leave_lead, take_lead
+from modelyard.kit.broker import Broker
 from modelyard.kit.database import Database
 from modelyard.kit.logs import get_logger, set_up_logs
-from modelyard.kit.queue import Broker, make_app
 from modelyard.kit.settings import Settings, get_settings
 from modelyard.kit.storage import ArtifactStore
 from modelyard.scheduler.gangs import end_unready_gangs, place_gangs
@@ -48,7 +48,7 @@ def make_chores(settings: Settings, database: Database) -> list[Chore]:
     """All chores of the scheduler and how often each is done."""
     interval = settings.scheduler_interval_seconds
     store = ArtifactStore(settings.artifacts, settings.folder("cache") / "artifacts")
-    relay = Relay(database, Broker(settings), make_app(settings))
+    relay = Relay(database, Broker(settings))
     return [
         Chore("end dead leases", interval, lambda: end_dead_leases(database, settings)),
         Chore("place gangs", interval, lambda: place_gangs(database, settings)),

@@ -2,16 +2,16 @@
 
 from collections.abc import Mapping
 
-from celery import Celery
-
-from modelyard.domain.jobs.repository import list_claimable
+from modelyard.domain.jobs.repository import list_unrung
 from modelyard.domain.jobs.tallies import count_claimable
-from modelyard.domain.jobs.tickets import ring
+from modelyard.domain.jobs.tickets import TASK, write_letter
+from modelyard.kit.broker import Broker
 from modelyard.kit.database import Database
 from modelyard.kit.faults import fault
 from modelyard.kit.logs import get_logger
-from modelyard.kit.queue import Broker
 
+RINGS_AT_ONCE = 10_000
+"""Tickets of one queue sent in one look: more would hold up the other chores; the rest follows a second later."""
 log = get_logger(__name__)
 
 
@@ -34,8 +34,8 @@ def find_missing(waiting: Mapping[str, int], tickets: Mapping[str, int]) -> dict
 class Relay:
     """Remembers what was missing at the last look."""
 
-    def __init__(self, database: Database, broker: Broker, app: Celery) -> None:
-        self._database, self._broker, self._app = database, broker, app
+    def __init__(self, database: Database, broker: Broker) -> None:
+        self._database, self._broker = database, broker
         self._missing: dict[str, int] = {}
 
     def tick(self) -> None:
@@ -46,13 +46,12 @@ class Relay:
         rings = decide_rings(waiting, tickets, self._missing)
         self._missing = find_missing(waiting, tickets)
         for queue, number in rings.items():
-            self._ring(queue, number)
+            self._ring(queue, min(number, RINGS_AT_ONCE))
 
     def _ring(self, queue: str, number: int) -> None:
         with self._database.read() as session:
-            jobs = list_claimable(session, queue, number)
+            jobs = list_unrung(session, queue, number)
         fault("before_ring")
-        for job in jobs:
-            ring(self._app, job)
+        self._broker.send(TASK, [write_letter(queue, job_id, attempt) for job_id, attempt in jobs])
         fault("after_ring")
         log.info("rang again", queue=queue, tickets=len(jobs))

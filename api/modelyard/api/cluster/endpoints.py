@@ -7,7 +7,7 @@ from modelyard.api.dependencies import PlatformDep, Reader
 from modelyard.domain.jobs.lifecycle import JobState
 from modelyard.domain.jobs.tallies import count_by_queue
 from modelyard.domain.workers.repository import list_serving
-from modelyard.kit.queue import BrokerErrors
+from modelyard.kit.broker import BrokerErrors
 
 router = APIRouter(prefix="/v1", tags=["cluster"])
 

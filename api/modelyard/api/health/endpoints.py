@@ -8,7 +8,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from modelyard.api.dependencies import Platform, PlatformDep, Reader
 from modelyard.domain.migrations import is_current
 from modelyard.domain.workers.repository import list_online
-from modelyard.kit.queue import BrokerErrors
+from modelyard.kit.broker import BrokerErrors
 
 router = APIRouter(tags=["health"])
 

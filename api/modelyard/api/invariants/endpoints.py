@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from modelyard.api.dependencies import Admin, Platform, PlatformDep
 from modelyard.domain.invariants.examination import Examiner
-from modelyard.kit.queue import BrokerErrors
+from modelyard.kit.broker import BrokerErrors
 
 PATIENCE_INTERVALS = 4
 """A lost ticket is rung again at the scheduler's second look; twice that."""

@@ -26,7 +26,7 @@ class Finding:
 
 def check_the_broker(settings: "Settings") -> list[Finding]:
     """Whether Redis or Valkey answers, is new enough, and never drops tickets."""
-    from modelyard.kit.queue import Broker, BrokerErrors
+    from modelyard.kit.broker import Broker, BrokerErrors
 
     try:
         described = Broker(settings).describe()

@@ -25,8 +25,8 @@ from modelyard.cli.platform.signals import Signals
 from modelyard.cli.platform.supervisor import StopRequested, Supervisor
 from modelyard.domain.migrations import migrate
 from modelyard.domain.projects.repository import create_key, find_caller, get_or_create_project
+from modelyard.kit.broker import Broker, BrokerErrors
 from modelyard.kit.database import Database
-from modelyard.kit.queue import Broker, BrokerErrors
 from modelyard.kit.settings import Settings
 
 Document = dict[str, Any]

@@ -140,6 +140,12 @@ def find_job(session: Session, job_id: str, for_update: bool = False) -> Job | N
     return session.get(Job, job_id, with_for_update=for_update or None)
 
 
+def list_unrung(session: Session, queue: str, limit: int) -> Sequence[tuple[str, int]]:
+    """Id and newest attempt of waiting jobs of a queue, in the order they will be claimed: what their tickets say."""
+    query = select(Job.id, Job.attempt).where(Job.queue == queue, Job.state == JobState.QUEUED, Job.not_before <= database_now())
+    return session.exec(query.order_by(col(Job.order_key), col(Job.id)).limit(limit)).all()
+
+
 def list_claimable(session: Session, queue: str, limit: int) -> Sequence[Job]:
     """Waiting jobs of a queue that could be claimed now, in the order they will be."""
     query = select(Job).where(Job.queue == queue, Job.state == JobState.QUEUED, Job.not_before <= database_now())

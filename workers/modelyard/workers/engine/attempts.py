@@ -8,10 +8,10 @@ from modelyard.domain.jobs.lifecycle import Outcome, StaleAttempt
 from modelyard.domain.jobs.ownership import claim, finish
 from modelyard.domain.jobs.repository import find_job
 from modelyard.domain.jobs.tables import Job
+from modelyard.kit.broker import BrokerErrors
 from modelyard.kit.database import Database, DatabaseAway
 from modelyard.kit.faults import fault
 from modelyard.kit.logs import get_logger
-from modelyard.kit.queue import BrokerErrors
 from modelyard.kit.settings import Settings
 from modelyard.kit.slots import HeldSlots
 from modelyard.workers.engine.capacity import Capacity
