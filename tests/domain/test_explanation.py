@@ -51,7 +51,7 @@ class TestExplain:
             (Situation(job(state="running", worker_id="w"), phase="save"), None, "runs on w: 0% .save.", None),
             (Situation(job(state="failed", reason="nan", message="loss is NaN")), "nan", "failed: loss is NaN", "learning_rate"),
             (Situation(job(state="quarantined", reason="runner_lost")), "runner_lost", "quarantined", "ends its own runner"),
-            (Situation(job(state="cancelled", reason="cancelled")), "cancelled", "is cancelled", None),
+            (Situation(job(state="cancelled", reason="cancelled")), "cancelled", "is cancelled", "modelyard retry"),
             (Situation(job(state="succeeded")), None, "is succeeded", None),
         ],
     )

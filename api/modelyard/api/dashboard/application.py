@@ -8,6 +8,7 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+from modelyard.api.dashboard.decisions import router as decisions
 from modelyard.api.dashboard.deployments import router as deployments
 from modelyard.api.dashboard.jobs import router as jobs
 from modelyard.api.dashboard.login import router as login
@@ -34,6 +35,6 @@ class Assets(StaticFiles):
 
 def add_dashboard(app: FastAPI) -> None:
     """Add the pages at `/` and their files at `/assets`."""
-    for router in (login, overview, jobs, pipelines, *registry, deployments, usage):
+    for router in (login, overview, jobs, decisions, pipelines, *registry, deployments, usage):
         app.include_router(router)
     app.mount("/assets", Assets(directory=STATIC), name="assets")

@@ -59,6 +59,7 @@ def show_job(request: Request, job_id: str, platform: PlatformDep, viewer: Viewe
             attempts=repository.list_attempts(session, job_id),
             checkpoints=repository.list_checkpoints(session, job_id),
             log=read_tail(session, job_id),
+            newer=repository.find_newer(session, job_id),
             usage=[(row, make_segments(row, row.split.total)) for row in spent],
         )
 

@@ -9,6 +9,7 @@ from modelyard.api.dashboard.session import Editor, SameOrigin, Viewer
 from modelyard.api.dependencies import PageDep, PlatformDep
 from modelyard.api.pipelines.endpoints import cancel_pipeline
 from modelyard.domain.pipelines import repository
+from modelyard.domain.pipelines.lifecycle import newest_of_steps
 
 router = make_router()
 
@@ -29,8 +30,10 @@ def show_pipeline(request: Request, pipeline_id: str, platform: PlatformDep, vie
     """One pipeline: its steps as a graph and as a table."""
     with platform.database.read() as session:
         pipeline = repository.get_pipeline_or_raise(session, viewer.project_id, pipeline_id)
-        steps = repository.list_steps(session, pipeline_id)
-    return page(request, "pipeline", viewer, pipeline=pipeline, steps=steps, graph=draw_graph(steps))
+        jobs = repository.list_jobs_of(session, pipeline_id)
+    steps = newest_of_steps(jobs)
+    replaced = [job for job in jobs if job not in steps]
+    return page(request, "pipeline", viewer, pipeline=pipeline, steps=steps, replaced=replaced, graph=draw_graph(steps))
 
 
 @router.post("/pipelines/{pipeline_id}/cancel", dependencies=[SameOrigin])

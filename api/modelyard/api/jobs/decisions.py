@@ -1,16 +1,14 @@
 """What people decide about a job: approve it, turn it down, try it again."""
 
 from fastapi import APIRouter, BackgroundTasks, Response
-from sqlmodel import Session
 
 from modelyard.api.dependencies import OnceDep, PlatformDep, Writer
 from modelyard.api.jobs.schemas import ApprovalCreate, JobPublic, RejectionCreate, RetryCreate
 from modelyard.api.jobs.service import ring_or_leave, show_job
 from modelyard.domain.jobs import approval, repository
-from modelyard.domain.jobs.resubmission import RetryChanges, retry
-from modelyard.domain.jobs.tables import Job
+from modelyard.domain.jobs.resubmission import RetryChanges
+from modelyard.domain.pipelines import resubmission
 from modelyard.domain.pipelines.advancement import advance
-from modelyard.domain.pipelines.resubmission import retry_step
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 NO_COMMENT = ApprovalCreate()
@@ -54,17 +52,10 @@ def retry_job(
     A step of a pipeline is replaced in it, and so are the steps behind it that failed because of it.
     """
     changes = RetryChanges(body.priority, body.max_attempts)
-    id_, is_new = once.create(caller, lambda session: _retry(session, caller.project_id, job_id, changes).id)
+    id_, is_new = once.create(caller, lambda session: resubmission.retry_job(session, caller.project_id, job_id, changes).id)
     with platform.database.read() as session:
         job = repository.get_job_or_raise(session, caller.project_id, id_)
     if is_new:
         later.add_task(ring_or_leave, platform, [job])
     response.headers["Location"] = f"/v1/jobs/{id_}"
     return show_job(job)
-
-
-def _retry(session: Session, project_id: str, job_id: str, changes: RetryChanges) -> Job:
-    job = repository.get_job_or_raise(session, project_id, job_id)
-    if job.pipeline_id is not None:
-        return retry_step(session, job, changes)
-    return retry(session, repository.get_job_or_raise(session, project_id, job_id, for_update=True), changes)

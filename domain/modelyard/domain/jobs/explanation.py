@@ -62,7 +62,9 @@ def explain(situation: Situation) -> Explanation:
         took = job.finished_at - job.started_at
         summary = f"The job succeeded, {took:.0f} s after its last start."
         return Explanation(job.state, summary, details=_history(situation.attempts))
-    return Explanation(job.state, f"The job is {job.state}.", job.reason, details=_history(situation.attempts))
+    summary = f"The job is {job.state}: {job.message}" if job.message else f"The job is {job.state}."
+    fix = FIXES.get(job.reason or "") if state is JobState.CANCELLED else None
+    return Explanation(job.state, summary, job.reason, details=_history(situation.attempts), fix=fix)
 
 
 def _explain_waiting(situation: Situation) -> Explanation:

@@ -68,6 +68,11 @@ def list_resumable(session: Session, job_id: str) -> Sequence[Checkpoint]:
     return found
 
 
+def find_newer(session: Session, job_id: str) -> str | None:
+    """Id of the job that tries a job again, if there is one."""
+    return session.exec(select(Job.id).where(Job.retry_of == job_id)).first()
+
+
 def list_with_fingerprint(session: Session, project_id: str, fingerprint: str, limit: int = 5) -> Sequence[Job]:
     """Jobs that succeeded with the same spec and inputs, newest first."""
     query = select(Job).where(Job.project_id == project_id, Job.fingerprint == fingerprint, Job.state == JobState.SUCCEEDED)

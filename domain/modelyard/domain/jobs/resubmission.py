@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
-from sqlmodel import Session, select
+from sqlmodel import Session
 
 from modelyard.domain.errors import Conflict
 from modelyard.domain.jobs.lifecycle import JobState
 from modelyard.domain.jobs.queues import Shape
+from modelyard.domain.jobs.repository import find_newer
 from modelyard.domain.jobs.submission import JobRequest, submit
 from modelyard.domain.jobs.tables import Job
 from modelyard.domain.specs import parse_spec
@@ -37,7 +38,7 @@ def retry(session: Session, job: Job, changes: RetryChanges) -> Job:
     The caller has locked the row. Raises `NotRetriable`.
     """
     check_retriable(job)
-    newer = session.exec(select(Job.id).where(Job.retry_of == job.id)).first()
+    newer = find_newer(session, job.id)
     if newer is not None:
         raise NotRetriable(job, f"is tried again by {newer} already; retry that one if it does not succeed either")
     return submit(session, job.project_id, request_again(job, changes))

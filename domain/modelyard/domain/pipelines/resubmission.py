@@ -7,7 +7,8 @@ from sqlmodel import Session
 from modelyard.domain.errors import Conflict
 from modelyard.domain.jobs.admission import check_dependencies
 from modelyard.domain.jobs.lifecycle import JobState, Outcome
-from modelyard.domain.jobs.resubmission import RETRIABLE, NotRetriable, RetryChanges, check_retriable, request_again
+from modelyard.domain.jobs.repository import get_job_or_raise
+from modelyard.domain.jobs.resubmission import RETRIABLE, NotRetriable, RetryChanges, check_retriable, request_again, retry
 from modelyard.domain.jobs.submission import Place, submit
 from modelyard.domain.jobs.tables import Job
 from modelyard.domain.pipelines.advancement import advance
@@ -27,6 +28,14 @@ class NothingToRetry(Conflict):
             field="pipeline_id",
             value=pipeline.id,
         )
+
+
+def retry_job(session: Session, project_id: str, job_id: str, changes: RetryChanges) -> Job:
+    """Try a job again, alone or in the place of its step. Raises `NotFound` or `NotRetriable`."""
+    job = get_job_or_raise(session, project_id, job_id)
+    if job.pipeline_id is not None:
+        return retry_step(session, job, changes)
+    return retry(session, get_job_or_raise(session, project_id, job_id, for_update=True), changes)
 
 
 def retry_pipeline(session: Session, pipeline_id: str) -> list[Job]:
