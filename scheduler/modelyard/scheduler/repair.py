@@ -6,6 +6,7 @@ from sqlmodel import Session
 
 from modelyard.domain.jobs.lifecycle import Outcome
 from modelyard.domain.jobs.ownership import finish
+from modelyard.domain.jobs.parts import part_keys
 from modelyard.domain.jobs.recording import forget_checkpoints, list_discarded
 from modelyard.domain.jobs.repository import find_with_dead_lease, list_checkpoints, list_with_dead_lease
 from modelyard.domain.projects.repository import forget_requests
@@ -78,7 +79,10 @@ def discard_checkpoints(database: Database, store: ArtifactStore) -> None:
     The store first: if this stops half-way, the rows still say what is left to remove. Nobody reads what they name any more.
     """
     with database.read() as session:
-        found = {job.id: [each.artifact_key for each in list_checkpoints(session, job.id)] for job in list_discarded(session)}
+        found = {
+            job.id: [key for each in list_checkpoints(session, job.id) for key in part_keys(each.artifact_key, job.nodes)]
+            for job in list_discarded(session)
+        }
     for job_id, keys in found.items():
         for key in keys:
             store.delete(key)

@@ -94,10 +94,17 @@ def _say_waiting(situation: Situation, known: Explanation, servers: Sequence[Ser
         return "workers_closed", f"No worker of the queue {job.queue} takes this job now: {_say_refusals(situation)}"
     place = f"{'Beyond number' if situation.line_is_longer else 'Number'} {known.position} in the queue {job.queue}"
     if job.nodes > 1:
-        return "gang", f"{place}: it starts once {job.nodes} of {names} have {job.slots} slots free at the same moment."
+        return "gang", f"{place}: {_say_gang(situation, names)}"
     if known.blocking or situation.line:
         return "no_free_slots", f"{place}, served by {names}; it waits for free slots."
     return "next", f"First in the queue {job.queue}, served by {names}; it starts next."
+
+
+def _say_gang(situation: Situation, names: str) -> str:
+    if situation.lingering:
+        return f"it starts once what may still run of its last attempt on {', '.join(situation.lingering)} is certainly gone."
+    job, room = situation.job, situation.nodes_with_room
+    return f"it starts once {job.nodes} of {names} have {job.slots} slots free at the same moment; {room} have them now."
 
 
 def _explain_no_worker(job: Job, details: list[str]) -> Explanation:

@@ -40,7 +40,7 @@ def describe_gang(job: Job, now: float) -> WaitingGang:
 
 
 def view_workers(session: Session) -> list[WorkerView]:
-    """Online workers with the slots that are free now: by their last heartbeat, and by what was given away since."""
+    """Workers that take jobs, with the slots that are free now: by their last heartbeat, and by what was given away since."""
     workers = list_serving(session)
     held = _count_held(session, [worker.id for worker in workers])
     reserved = _list_kept(session)

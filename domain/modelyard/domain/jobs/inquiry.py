@@ -7,12 +7,15 @@ from sqlalchemy import tuple_
 from sqlmodel import Session, col, select
 
 from modelyard.domain.jobs.explanation import Explanation, explain
+from modelyard.domain.jobs.gangs import describe_gang, view_workers
 from modelyard.domain.jobs.lifecycle import ACTIVE, JobState
 from modelyard.domain.jobs.prediction import Ahead, Occupied, Past, summarize
 from modelyard.domain.jobs.queues import Shape, parse_queue
 from modelyard.domain.jobs.repository import last_log_lines, list_attempts
+from modelyard.domain.jobs.seats import list_lingering
 from modelyard.domain.jobs.situation import Kept, Server, Situation
 from modelyard.domain.jobs.tables import Attempt, Job, JobEvent
+from modelyard.domain.scheduling.gangs import count_room
 from modelyard.domain.specs import KINDS
 from modelyard.domain.workers.repository import SILENT_SECONDS
 from modelyard.domain.workers.tables import Host, Reservation, Worker
@@ -60,6 +63,8 @@ def _look_around(session: Session, job: Job, attempts: Sequence[Attempt], now: f
         servers=servers,
         kept=_list_kept(session, servers),
         past=_past(session, [*line, *holders]),
+        nodes_with_room=count_room(describe_gang(job, now), view_workers(session))[0] if job.nodes > 1 else 0,
+        lingering=[seat.worker_id for seat in list_lingering(session, [job.id])] if job.nodes > 1 else [],
         now=now,
     )
 

@@ -11,7 +11,7 @@ from modelyard.domain.deployments.repository import mark_stopped
 from modelyard.domain.jobs.lifecycle import ACTIVE, JobState, Outcome, StaleAttempt, check_move
 from modelyard.domain.jobs.retry import Past, decide_next
 from modelyard.domain.jobs.selection import find_next
-from modelyard.domain.jobs.tables import Attempt, Job, JobEvent
+from modelyard.domain.jobs.tables import Attempt, Job, JobEvent, Seat
 from modelyard.domain.jobs.tallies import note_move
 from modelyard.domain.scheduling.standings import charge
 from modelyard.domain.specs import KINDS
@@ -149,6 +149,9 @@ def finish(
     latest.outcome, latest.message, latest.exit_code = str(outcome), message, exit_code
     latest.failing_rank = failing_rank
     latest.finished_at = read_clock(session)
+    if job.nodes > 1 and failing_rank is not None:
+        failed = session.get(Seat, (job_id, attempt, failing_rank // job.slots))
+        latest.host = failed.worker_id.partition("@")[2] if failed else latest.host
     record_strike(session, latest, outcome)
     chance = random.random()  # noqa: S311 - spreads retries out, keeps no secret
     after = decide_next(job.stop_requested, [_past(each) for each in attempts], job.max_attempts, chance)

@@ -44,7 +44,7 @@ def list_reserved(session: Session, worker_id: str) -> Sequence[tuple[Seat, Job,
     return session.exec(query.where(Seat.worker_id == worker_id, Seat.state == SeatState.RESERVED)).all()
 
 
-def list_lingering(session: Session, job_ids: Sequence[str], grace_seconds: float) -> Sequence[Seat]:
+def list_lingering(session: Session, job_ids: Sequence[str], grace_seconds: float = 0.0) -> Sequence[Seat]:
     """Seats that may still have processes: not left, and their lease not over for so long.
 
     A seat never taken has none. Node 0 has no lease of its own: its attempt ends only after its processes or the job's lease.

@@ -53,6 +53,10 @@ class Situation:
     past: Mapping[str, Past] = field(default_factory=dict)
     """How long jobs of each kind took."""
     log_lines: Sequence[str] = ()
+    nodes_with_room: int = 0
+    """Of a gang: how many workers have room for one of its nodes now."""
+    lingering: Sequence[str] = ()
+    """Of a gang: workers that may still run a part of its last attempt."""
     phase: str | None = None
     """What a running attempt does: `load`, `step`, `save`, …"""
     now: float = 0.0

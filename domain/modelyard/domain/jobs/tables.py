@@ -115,6 +115,7 @@ class Attempt(SQLModel, table=True):
     worker_id: str
     slots: list[str] = json_field(list)
     host: str = ""
+    """The machine it ran on; of a gang, the one that failed, else that of node 0."""
     accelerator: str = "cpu"
     """What its slots are: `gpu` or `cpu`."""
     rendezvous: str | None = None

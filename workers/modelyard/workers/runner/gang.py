@@ -64,14 +64,22 @@ class Gang:
 
     def judge(self, own: Ending | None) -> Ending:
         """Name the ending of the whole attempt. `own`: None if this node was ended because of another."""
-        return judge(own, [_ending_of(seat, self._now, self.lease_seconds) for seat in self.seats[1:]])
+        return judge(own, self._others())
 
     def _have_left(self) -> bool:
         return all(seat.state == SeatState.LEFT for seat in self.seats[1:])
 
     def _has_cause(self) -> bool:
+        return any(each is not None and _weight(each) == 0 for each in self._others())
+
+    def _others(self) -> list[Ending | None]:
+        first_ranks = [seat.node_rank * self.job.slots for seat in self.seats[1:]]
         endings = [_ending_of(seat, self._now, self.lease_seconds) for seat in self.seats[1:]]
-        return any(each is not None and _weight(each) == 0 for each in endings)
+        # Of a node that went away without a word its first rank stands for all: it says which machine failed.
+        return [
+            replace(each, failing_rank=first) if each and each.failing_rank is None else each
+            for each, first in zip(endings, first_ranks, strict=True)
+        ]
 
     def _wait(self, seconds: float, is_enough: Callable[[], bool]) -> None:
         deadline = time.monotonic() + seconds
