@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg
@@ -39,7 +40,19 @@ class Postgres:
     """One server with a database named `migrated`, emptied for every test: copies would be 7 MB each."""
 
     uri: str
+    server: Any = None
+    """The package's own handle of the process."""
     databases: int = 0
+
+    def stop(self) -> None:
+        """Stop it at once, as a machine that fails would; connections break."""
+        pid = self.server.get_pid()
+        os.kill(pid, signal.SIGQUIT)
+        psutil.wait_procs([psutil.Process(pid)], timeout=30)
+
+    def start(self) -> None:
+        """Start it again with what it had."""
+        self.server.ensure_postgres_running()
 
     def create(self) -> str:
         """Create a database without tables and return its SQLAlchemy URL."""
@@ -76,7 +89,7 @@ def run_postgres() -> Iterator[Postgres]:
         configuration.writelines(f"{line}\n" for line in RECKLESS)
     server = get_server(folder, cleanup_mode="delete")
     try:
-        postgres = Postgres(server.get_uri())
+        postgres = Postgres(server.get_uri(), server)
         postgres.run("CREATE DATABASE migrated")
         migrate(postgres.url_of("migrated"))
         yield postgres

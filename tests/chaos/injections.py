@@ -1,0 +1,197 @@
+"""What goes wrong: one function each, in a table with its weight. All are over by themselves, or put themselves right later."""
+
+import random
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import monotonic
+
+import psutil
+from sqlmodel import select
+
+from modelyard.domain.jobs.queues import Shape, queue_name
+from modelyard.domain.jobs.retry import DEATHS
+from modelyard.domain.jobs.tables import Attempt
+from modelyard.domain.jobs.tickets import TASK, make_ticket
+from modelyard.kit.database import Database
+from modelyard.kit.queue import BrokerErrors, make_app, send
+from modelyard.workers.engine.processes import split_tag
+from tests.chaos.cluster import LEASE_SECONDS, SCHEDULERS, WORKERS, Cluster, is_runner
+
+FREEZE_SECONDS = 2.3 * LEASE_SECONDS
+"""Longer than two leases: whoever wakes up has lost everything it owned."""
+DATABASE_AWAY_SECONDS = 20.0
+
+
+@dataclass
+class Injector:
+    """Chooses what goes wrong next, and to whom."""
+
+    cluster: Cluster
+    database: Database
+    random: random.Random
+    done: Counter[str] = field(default_factory=Counter)
+    """What was injected, how often."""
+    _later: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
+
+    def inject(self) -> None:
+        """Do one thing. A choice that finds no victim is not counted."""
+        names = list(INJECTIONS)
+        name = self.random.choices(names, [INJECTIONS[each][0] for each in names])[0]
+        if INJECTIONS[name][1](self):
+            self.done[name] += 1
+
+    def put_right(self, everything: bool = False) -> None:
+        """Do what is due: thaw, start again."""
+        due = [entry for entry in self._later if everything or entry[0] <= monotonic()]
+        self._later = [entry for entry in self._later if entry not in due]
+        for _, action in due:
+            action()
+
+    # --- victims ---
+
+    def spared(self) -> set[str]:
+        """Jobs that just lost a worker: one that loses three in a row is taken out of the line, as it should be."""
+        with self.database.read() as session:
+            query = select(Attempt.job_id, Attempt.saved_at).where(Attempt.outcome.in_(DEATHS))  # type: ignore[union-attr]
+            return {job_id for job_id, saved_at in session.exec(query).all() if saved_at is None}
+
+    def pick_attempt(self) -> list[psutil.Process]:
+        """The processes of one running attempt, its runner first."""
+        spared = self.spared()
+        found = [entry for tag, entry in sorted(self.cluster.attempts().items()) if split_tag(tag)[0] not in spared]
+        found = [entry for entry in found if is_runner(entry[0])]
+        return self.random.choice(found) if found else []
+
+    def pick_runner(self) -> psutil.Process | None:
+        return next(iter(self.pick_attempt()), None)
+
+    def pick_rank(self) -> psutil.Process | None:
+        return next(iter(self.pick_attempt()[1:]), None)
+
+    # --- what happens to them ---
+
+    def kill_process(self, process: psutil.Process | None) -> bool:
+        return process is not None and _signal(process, signal.SIGKILL)
+
+    def freeze_process(self, process: psutil.Process | None) -> bool:
+        if process is None or not _signal(process, signal.SIGSTOP):
+            return False
+        self._later.append((monotonic() + FREEZE_SECONDS, lambda: _thaw(process)))
+        return True
+
+    def kill_program(self, name: str) -> bool:
+        if self.is_busy(name):
+            return False
+        self.cluster.kill(name)
+        self.cluster.start_program(name)
+        return True
+
+    def freeze_program(self, name: str) -> bool:
+        if self.is_busy(name):
+            return False
+        self.freeze_process(psutil.Process(self.cluster.processes[name].pid))
+        return True
+
+    def is_busy(self, name: str) -> bool:
+        """Whether a program is frozen or draining already."""
+        process = psutil.Process(self.cluster.processes[name].pid)
+        return process.status() in {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE}
+
+    def freeze_machine(self) -> bool:
+        """A worker stands still while its runner dies: when it wakes, it reports what is long past."""
+        attempt = self.pick_attempt()
+        workers = {self.cluster.processes[name].pid: name for name in WORKERS}
+        owner = next((pid for pid in map(_ancestor(set(workers)), attempt[:1]) if pid), None)
+        if owner is None or not self.freeze_program(workers[owner]):
+            return False
+        return _signal(attempt[0], signal.SIGKILL)
+
+    def drain(self) -> bool:
+        """SIGTERM: save and hand over; a new one starts when the old one has left."""
+        name = self.random.choice(WORKERS)
+        if self.is_busy(name):
+            return False
+        process = self.cluster.processes[name]
+        process.terminate()
+
+        def restart() -> None:
+            process.wait()
+            self.cluster.start_program(name)
+
+        threading.Thread(target=restart, daemon=True).start()
+        return True
+
+    def lose_broker(self) -> bool:
+        self.cluster.broker.kill()
+        self.cluster.broker.start()
+        return True
+
+    def flush_broker(self) -> bool:
+        self.cluster.broker.ask().flushall()
+        return True
+
+    def forge_tickets(self) -> bool:
+        """Tickets of jobs there never were, of attempts long past, of another version; and each twice."""
+        app = make_app(self.cluster.settings)
+        forged = [make_ticket("job_forged", 1), make_ticket("job_forged", -7), {"v": 99, "job_id": None}]
+        for stage in ("prepare", "pretrain"):
+            for ticket in [*forged, *forged]:
+                try:
+                    send(app, TASK, queue_name(stage, Shape(1, "cpu" if stage == "prepare" else "any")), ticket)
+                except BrokerErrors:
+                    return False
+        return True
+
+    def stop_database(self) -> bool:
+        """Only with PostgreSQL, and rarely: every lease ends while it is away."""
+        postgres = self.cluster.postgres
+        if postgres is None or self.done["stop the database"] > 0:
+            return False
+        postgres.stop()
+        self._later.append((monotonic() + DATABASE_AWAY_SECONDS, postgres.start))
+        return True
+
+
+def _signal(process: psutil.Process, number: signal.Signals) -> bool:
+    try:
+        process.send_signal(number)
+    except psutil.NoSuchProcess:
+        return False
+    return True
+
+
+def _thaw(process: psutil.Process) -> None:
+    _signal(process, signal.SIGCONT)
+
+
+def _ancestor(pids: set[int]) -> Callable[[psutil.Process], int | None]:
+    def find(process: psutil.Process) -> int | None:
+        try:
+            return next((parent.pid for parent in process.parents() if parent.pid in pids), None)
+        except psutil.Error:
+            return None
+
+    return find
+
+
+INJECTIONS: dict[str, tuple[float, Callable[[Injector], bool]]] = {
+    "kill a worker": (2, lambda it: it.kill_program(it.random.choice(WORKERS))),
+    "kill a runner": (3, lambda it: it.kill_process(it.pick_runner())),
+    "kill a rank": (2, lambda it: it.kill_process(it.pick_rank())),
+    "kill a scheduler": (1.5, lambda it: it.kill_program(it.random.choice(SCHEDULERS))),
+    "kill the API": (1.5, lambda it: it.kill_program("api")),
+    "freeze a runner": (3, lambda it: it.freeze_process(it.pick_runner())),
+    "freeze a rank": (1, lambda it: it.freeze_process(it.pick_rank())),
+    "freeze a worker": (1, lambda it: it.freeze_program(it.random.choice(WORKERS))),
+    "freeze a scheduler": (1.5, lambda it: it.freeze_program(it.random.choice(SCHEDULERS))),
+    "freeze a worker, kill its runner": (2, Injector.freeze_machine),
+    "drain a worker": (1.5, Injector.drain),
+    "lose the broker's data": (1.5, Injector.lose_broker),
+    "flush the broker": (1.5, Injector.flush_broker),
+    "forge tickets": (1.5, Injector.forge_tickets),
+    "stop the database": (1, Injector.stop_database),
+}
+"""Name -> (weight, what to do; False if nobody was there to do it to)."""

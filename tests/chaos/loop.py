@@ -1,0 +1,118 @@
+"""The kill loop: a cluster at work while things go wrong at random by a seed; then the verdict."""
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+from sqlalchemy.exc import SQLAlchemyError
+from sqlmodel import select
+
+from modelyard.domain.jobs.lifecycle import FINISHED
+from modelyard.domain.jobs.tables import Job
+from modelyard.kit.database import Database
+from tests.chaos.cluster import Cluster
+from tests.chaos.injections import Injector
+from tests.chaos.verdict import Verdict, judge
+from tests.chaos.work import Submitter
+from tests.servers import run_postgres
+
+START_SECONDS = 90.0
+SETTLE_SECONDS = 120.0
+"""How long the jobs still open may take when nothing goes wrong any more."""
+ORPHAN_SECONDS = 15.0
+"""How long a runner may take to leave after its report."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run of the loop."""
+
+    seconds: float = 150.0
+    """How long things go wrong."""
+    seed: int = 7
+    database: str = "sqlite"
+    rooms: Sequence[Path] = ()
+    settle_seconds: float = SETTLE_SECONDS
+    pause_seconds: tuple[float, float] = (1.5, 4.5)
+    """Between two injections."""
+
+
+def run_loop(plan: Plan, folder: Path, say: Callable[[str], None] = lambda text: None) -> Verdict:
+    """Run the loop and judge. Everything it started is gone when it returns."""
+    with ExitStack() as stack:
+        postgres = stack.enter_context(run_postgres()) if plan.database == "postgresql" else None
+        cluster = Cluster(folder, postgres, plan.rooms)
+        stack.callback(cluster.stop)
+        cluster.start()
+        return _run(plan, cluster, say)
+
+
+def _run(plan: Plan, cluster: Cluster, say: Callable[[str], None]) -> Verdict:
+    _wait(lambda: _answers(cluster.url), START_SECONDS, "the API did not answer")
+    database = Database(cluster.database_url)
+    chance = random.Random(plan.seed)  # noqa: S311 - repeatable on purpose
+    submitter = Submitter(cluster, random.Random(chance.random()))  # noqa: S311
+    submitter.prepare_corpus()
+    _wait(lambda: _count_open(database) == 0, START_SECONDS, "the first job did not end")
+    submitter.start()
+    injector = Injector(cluster, database, chance)
+    started = time.monotonic()
+    _inject(plan, injector, started, say)
+    say("nothing goes wrong any more; waiting for the open jobs")
+    submitter.stopped.set()
+    injector.put_right(everything=True)
+    submitter.join(timeout=60)
+    verdict = Verdict(plan.seed, plan.database, round(time.monotonic() - started, 1), dict(injector.done))
+    verdict.doubled_answers, verdict.problems = submitter.doubled, [*submitter.contradictions]
+    settled = _try(lambda: _count_open(database) == 0, plan.settle_seconds)
+    if not settled:
+        verdict.problems.append(f"jobs were still open {plan.settle_seconds:g} s after the last injection")
+    if settled and not _try(lambda: not cluster.attempts(), ORPHAN_SECONDS):
+        verdict.problems += [f"processes of attempt {tag} were left over" for tag in cluster.attempts()]
+    judge(verdict, database, cluster.settings, submitter.accepted)
+    database.dispose()
+    return verdict
+
+
+def _inject(plan: Plan, injector: Injector, started: float, say: Callable[[str], None]) -> None:
+    next_at = started + plan.pause_seconds[1]
+    while (now := time.monotonic()) - started < plan.seconds:
+        injector.put_right()
+        if now >= next_at:
+            before = injector.done.copy()
+            with suppress(SQLAlchemyError):  # the database is away: our doing
+                injector.inject()
+            for name in injector.done - before:
+                say(f"{now - started:6.1f} s  {name}")
+            next_at = time.monotonic() + injector.random.uniform(*plan.pause_seconds)
+        time.sleep(0.1)
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx2.get(f"{url}/healthz", timeout=2).status_code == 200
+    except httpx2.HTTPError:
+        return False
+
+
+def _count_open(database: Database) -> int:
+    with database.read() as session:
+        return len(session.exec(select(Job.id).where(Job.state.not_in(FINISHED))).all())  # type: ignore[attr-defined]
+
+
+def _try(is_so: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if is_so():
+            return True
+        time.sleep(0.3)
+    return is_so()
+
+
+def _wait(is_so: Callable[[], bool], seconds: float, why: str) -> None:
+    if not _try(is_so, seconds):
+        raise TimeoutError(f"{why} within {seconds:g} s")
