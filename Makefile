@@ -21,7 +21,7 @@ TEST := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 
 .PHONY: help
 help: ## Show this help
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}'
 	@echo '  ARGS="…" is passed on: make quickstart ARGS="--port 9000 --stop", make test ARGS="-k client"'
 
 .PHONY: prerequisites
@@ -74,6 +74,14 @@ test: $(INSTALLED) ## Run the tests
 .PHONY: test-all
 test-all: test ## Run the tests, then the longer proofs
 	$(TEST) -m slow $(ARGS)
+
+.PHONY: chaos
+chaos: $(INSTALLED) ## Kill, freeze and drain a platform at work, then count: ARGS="--seconds 1800 --seed 7 --database postgresql"
+	@OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m tests.chaos $(ARGS)
+
+.PHONY: chaos-mutations
+chaos-mutations: $(INSTALLED) ## Take out one safeguard at a time: the kill loop must notice each
+	$(TEST) -m slow tests/chaos -k without $(ARGS)
 
 .PHONY: openapi
 openapi: $(INSTALLED) ## Write the description of the HTTP API to docs/openapi.json

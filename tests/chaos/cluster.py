@@ -18,8 +18,8 @@ from modelyard.kit.settings import Settings
 from modelyard.workers.engine.processes import find_tagged
 from tests.servers import Postgres, Valkey, free_port
 
-LEASE_SECONDS = 4.0
-"""Short, so that jobs outlast it many times."""
+LEASE_SECONDS = 6.0
+"""Short, so that jobs outlast it many times; long enough for a runner to start on a busy machine."""
 PROGRAMS: dict[str, tuple[str, ...]] = {
     "api": ("api",),
     "scheduler-1": ("scheduler",),
@@ -43,6 +43,10 @@ class Cluster:
     postgres: Postgres | None = None
     rooms: Sequence[Path] = ()
     """Folders of code to run instead of the installed one."""
+    lease_seconds: float = LEASE_SECONDS
+    programs: Sequence[str] = tuple(PROGRAMS)
+    faults: str = ""
+    """`MODELYARD_FAULT` of every program."""
     broker: Valkey = field(default_factory=lambda: Valkey(free_port()))
     port: int = field(default_factory=free_port)
     processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
@@ -80,8 +84,14 @@ class Cluster:
             self.key = create_key(session, project.id, "chaos", SCOPES)[1]
         database.dispose()
         self.broker.start()
-        for name in PROGRAMS:
+        for name in self.programs:
             self.start_program(name)
+
+    def revive(self) -> None:
+        """Start again what has died, as a supervisor would."""
+        for name, process in list(self.processes.items()):
+            if process.poll() is not None:
+                self.start_program(name)
 
     def start_program(self, name: str) -> None:
         """Start one program, again if it ran before."""
@@ -132,12 +142,13 @@ class Cluster:
             "MODELYARD_DATA_DIR": str(self.folder / "data"),
             "MODELYARD_DATABASE_URL": self.database_url,
             "MODELYARD_REDIS_URL": self.broker.url,
-            "MODELYARD_LEASE_SECONDS": f"{LEASE_SECONDS:g}",
+            "MODELYARD_LEASE_SECONDS": f"{self.lease_seconds:g}",
             "MODELYARD_SCHEDULER_INTERVAL_SECONDS": "0.5",
             "MODELYARD_BROKER_TIMEOUT_SECONDS": "1",
             "MODELYARD_STOP_GRACE_SECONDS": "15",
             "OMP_NUM_THREADS": "1",
             "HF_HUB_OFFLINE": "1",
+            **({"MODELYARD_FAULT": self.faults} if self.faults else {}),
         }
 
 

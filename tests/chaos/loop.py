@@ -11,7 +11,7 @@ import httpx2
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import select
 
-from modelyard.domain.jobs.lifecycle import FINISHED
+from modelyard.domain.jobs.lifecycle import FINISHED, JobState
 from modelyard.domain.jobs.tables import Job
 from modelyard.kit.database import Database
 from tests.chaos.cluster import Cluster
@@ -68,7 +68,7 @@ def _run(plan: Plan, cluster: Cluster, say: Callable[[str], None]) -> Verdict:
     submitter.join(timeout=60)
     verdict = Verdict(plan.seed, plan.database, round(time.monotonic() - started, 1), dict(injector.done))
     verdict.doubled_answers, verdict.problems = submitter.doubled, [*submitter.contradictions]
-    settled = _try(lambda: _count_open(database) == 0, plan.settle_seconds)
+    settled = _try(lambda: _is_settled(database, submitter), plan.settle_seconds)
     if not settled:
         verdict.problems.append(f"jobs were still open {plan.settle_seconds:g} s after the last injection")
     if settled and not _try(lambda: not cluster.attempts(), ORPHAN_SECONDS):
@@ -102,6 +102,14 @@ def _answers(url: str) -> bool:
 def _count_open(database: Database) -> int:
     with database.read() as session:
         return len(session.exec(select(Job.id).where(Job.state.not_in(FINISHED))).all())  # type: ignore[attr-defined]
+
+
+def _is_settled(database: Database, submitter: Submitter) -> bool:
+    with database.read() as session:
+        quarantined = set(session.exec(select(Job.id).where(Job.state == JobState.QUARANTINED)).all())
+    for key in [key for key, id_ in submitter.accepted.items() if id_ in quarantined]:
+        submitter.try_again(key)
+    return _count_open(database) == 0
 
 
 def _try(is_so: Callable[[], bool], seconds: float) -> bool:

@@ -92,10 +92,15 @@ def _time_of(line: str) -> float | None:
 
 
 def find_lost(jobs: Mapping[str, Job], accepted: Mapping[str, str]) -> Iterator[str]:
-    """Every accepted job is there once and succeeded; there are no others."""
+    """Every accepted job is there once and succeeded; there are no others.
+
+    One that lost its worker three times in a row is quarantined, as it should be; then it was tried again, and that counts.
+    """
     for key, id_ in accepted.items():
         if id_ not in jobs:
             yield f"{key} was accepted as {id_}, and there is no such job"
+        elif jobs[id_].state == JobState.QUARANTINED and f"{key}, tried again" in accepted:
+            continue
         elif jobs[id_].state != JobState.SUCCEEDED:
             yield f"{key}, accepted as {id_}, is {jobs[id_].state}: {jobs[id_].reason} {jobs[id_].message}"
     for id_ in jobs.keys() - set(accepted.values()):
@@ -134,7 +139,8 @@ def find_missing_steps(jobs: Any, points: Sequence[MetricPoint]) -> Iterator[str
     for point in points:
         seen[point.job_id].add(point.step)
     for job in jobs:
-        if job.kind == "pretrain" and job.state == JobState.SUCCEEDED:
+        # One tried again goes on where the job before it stopped.
+        if job.kind == "pretrain" and job.state == JobState.SUCCEEDED and job.retry_of is None:
             missing = set(range(1, job.spec["steps"] + 1)) - seen[job.id]
             if missing:
                 yield f"job {job.id}: {len(missing)} steps were never recorded, the first is {min(missing)}"

@@ -23,10 +23,10 @@ TRAINING: dict[str, Any] = {
     "architecture": {"hidden_size": 16, "intermediate_size": 32, "layers": 1, "heads": 2, "key_value_heads": 2},
     "sequence_length": 16,
     "micro_batch_size": 2,
-    "gradient_accumulation_steps": 4,
-    "steps": 600,
-    "evaluate_every": 600,
-    "save_every": 40,
+    "gradient_accumulation_steps": 2,
+    "steps": 300,
+    "evaluate_every": 300,
+    "save_every": 25,
     "deepspeed": {"zero_stage": 0},
 }
 
@@ -81,6 +81,13 @@ class Submitter(threading.Thread):
         if len(set(ids)) > 1:
             self.contradictions.append(f"{key} was answered with {sorted(set(ids))}")
         self.accepted[key] = ids[0]
+
+    def try_again(self, key: str) -> None:
+        """Do what a person would about a job that was quarantined: try it again, as a new job."""
+        again = f"{key}, tried again"
+        if again not in self.accepted:
+            with Client(self.cluster.url, self.cluster.key) as client:
+                self.accepted[again] = client.post(f"/v1/jobs/{self.accepted[key]}/retry", {}, again)["id"]
 
     def _send(self, key: str, body: dict[str, Any]) -> str | None:
         try:

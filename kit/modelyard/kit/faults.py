@@ -23,6 +23,7 @@ POINTS: dict[str, str] = {
     "report_after_commit_before_exit": "runner: the end is reported, the process still there",
     "lease_end_before_ring": "scheduler: a dead lease was ended, nobody was told",
     "pipeline_between_steps": "scheduler: one held job was moved on, the next not looked at",
+    "slot_before_commit": "scheduler: a slot of a schedule and its job are written but not committed",
 }
 """Every place there is, and what is half done there."""
 

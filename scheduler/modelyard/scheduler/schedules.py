@@ -5,6 +5,7 @@ from sqlalchemy.exc import IntegrityError
 from modelyard.domain.schedules.repository import list_due
 from modelyard.domain.schedules.service import fill_slot
 from modelyard.kit.database import Database, DatabaseAway
+from modelyard.kit.faults import fault
 from modelyard.kit.logs import get_logger
 
 log = get_logger(__name__)
@@ -28,6 +29,7 @@ def fill_one(database: Database, schedule_id: str) -> None:
     try:
         with database.write() as session:
             slot = fill_slot(session, schedule_id)
+            fault("slot_before_commit")
     except IntegrityError:
         return
     if slot is not None:

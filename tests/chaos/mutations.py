@@ -1,0 +1,53 @@
+"""The platform with one of its safeguards taken out: the kill loop must notice, or it proves nothing."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+ROOMS = ("kit", "domain", "api", "workers", "scheduler", "cli")
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A piece of code that must be there exactly once, and what stands there instead."""
+
+    file: str
+    old: str
+    new: str
+
+
+OWNERSHIP = "domain/modelyard/domain/jobs/ownership.py"
+FENCED = "where = (col(Job.id) == job_id, col(Job.attempt) == attempt, col(Job.state).in_(ACTIVE))\n    "
+UNFENCED = "where = (col(Job.id) == job_id, col(Job.state).in_(ACTIVE))\n    "
+RUNNER = "workers/modelyard/workers/runner"
+RINGS = "in rings.items():\n            self._ring"
+MUTATIONS: dict[str, tuple[Edit, ...]] = {
+    "no fencing": (
+        Edit(OWNERSHIP, f"{FENCED}if _update", f"{UNFENCED}if _update"),
+        Edit(OWNERSHIP, f"{FENCED}# An update", f"{UNFENCED}# An update"),
+    ),
+    "no deadline of the runner": (
+        Edit(f"{RUNNER}/deadline.py", "        whole = int(at_seconds)\n", "        return\n        whole = 0\n"),
+        Edit(f"{RUNNER}/lease.py", "            if left <= 0:\n", "            if False:\n"),
+    ),
+    "no relay": (Edit("scheduler/modelyard/scheduler/relay.py", RINGS, RINGS.replace("rings.items()", "()")),),
+}
+
+
+class NoSuchCode(Exception):
+    """The code a mutation changes is not there, or there more than once: it has moved on, and the mutation must follow."""
+
+
+def copy_mutated(edits: Sequence[Edit], folder: Path) -> list[Path]:
+    """Copy all rooms into a folder with some code changed; return the folders to put on PYTHONPATH. Raises `NoSuchCode`."""
+    for room in ROOMS:
+        shutil.copytree(REPOSITORY / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
+    for edit in edits:
+        path = folder / edit.file
+        text = path.read_text()
+        if text.count(edit.old) != 1:
+            raise NoSuchCode(f"{edit.file} has {text.count(edit.old)} times: {edit.old!r}")
+        path.write_text(text.replace(edit.old, edit.new))
+    return [folder / room for room in ROOMS]
