@@ -81,7 +81,7 @@ class TestTally:
 
     def test_many_at_once_make_one_row(self, factory: Factory) -> None:
         requests = [Submission(factory.project_id, request_of()) for _ in range(20)]
-        write(factory.database, submit_many, requests)
+        write(factory.database, submit_many, [requests])
         (row,) = factory.find(select(JobTally))
         assert (row.queue, row.state, row.jobs, row.slots) == ("prepare", "queued", 20, 20)
 

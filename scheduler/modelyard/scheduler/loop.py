@@ -23,6 +23,7 @@ from modelyard.kit.storage import ArtifactStore
 from modelyard.scheduler.gangs import end_unready_gangs, place_gangs
 from modelyard.scheduler.pipelines import advance_held_jobs, settle_pipelines
 from modelyard.scheduler.placement import exclude_bad_hosts, hand_over, place
+from modelyard.scheduler.quotas import apply_quotas, start_due_jobs
 from modelyard.scheduler.relay import Relay
 from modelyard.scheduler.repair import discard_checkpoints, end_dead_leases, forget_old_requests, forget_silent_workers
 from modelyard.scheduler.schedules import fill_slots
@@ -54,6 +55,8 @@ def make_chores(settings: Settings, database: Database) -> list[Chore]:
         Chore("place gangs", interval, lambda: place_gangs(database, settings)),
         Chore("end unready gangs", interval, lambda: end_unready_gangs(database, settings)),
         Chore("advance held jobs", interval, lambda: advance_held_jobs(database)),
+        Chore("start due jobs", interval, lambda: start_due_jobs(database)),
+        Chore("apply quotas", interval, lambda: apply_quotas(database)),
         Chore("ring again", interval, relay.tick),
         Chore("add up tallies", interval, lambda: add_up_tallies(database)),
         Chore("place jobs", interval, lambda: place(database, settings)),

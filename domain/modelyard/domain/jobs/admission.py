@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlmodel import Session
@@ -9,7 +10,7 @@ from sqlmodel import Session
 from modelyard.domain.deployments.repository import count_interactions, find_deployment
 from modelyard.domain.deployments.tables import Deployment
 from modelyard.domain.errors import UnknownReference
-from modelyard.domain.jobs.lifecycle import JobState, Outcome
+from modelyard.domain.jobs.lifecycle import HeldReason, JobState, Outcome
 from modelyard.domain.jobs.tables import Job
 from modelyard.domain.pipelines.references import StepReference, parse_step_reference
 from modelyard.domain.registry.repository import find, list_names
@@ -18,6 +19,7 @@ from modelyard.domain.specs import KINDS, find_references, parse_spec
 from modelyard.domain.specs.base import FoundReference, JobSpec
 from modelyard.domain.specs.deployment import DeploySpec
 from modelyard.domain.specs.monitoring import MonitorSpec
+from modelyard.kit.database import read_clock
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,14 @@ def first_obstacle(verdicts: Iterable[Verdict]) -> Verdict:
     return next((verdict for verdict in verdicts if verdict != ADMITTED), ADMITTED)
 
 
+def check_start_time(start_at: float | None, now: float) -> Verdict:
+    """A job is held until its start time. Pure."""
+    if start_at is None or start_at <= now:
+        return ADMITTED
+    moment = datetime.fromtimestamp(start_at, UTC).isoformat(timespec="seconds")
+    return Verdict(JobState.HELD, str(HeldReason.START_TIME), f"Starts at {moment}, as it was asked to")
+
+
 def admit(session: Session, job: Job, steps: Mapping[str, Job]) -> tuple[Verdict, dict[str, dict[str, Any]]]:
     """Judge a held job; with its inputs, pinned as soon as its dependencies are done. Raises `UnknownReference`."""
     verdict = check_dependencies(job.depends_on, steps)
@@ -165,3 +175,5 @@ def _checks(session: Session, job: Job, spec: JobSpec, inputs: Mapping[str, Mapp
     """What a job may have to wait for once its inputs are there, in this order."""
     yield check_kind(session, spec, inputs)
     yield check_approval(job.needs_approval, job.approved_at)
+    if job.start_at is not None:
+        yield check_start_time(job.start_at, read_clock(session))

@@ -1,12 +1,14 @@
 """What projects may still start, by their quotas and the numbers of their jobs: read once per project and transaction."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import case, func
 from sqlmodel import Session, col, select
 
-from modelyard.domain.jobs.lifecycle import ACTIVE, JobState
+from modelyard.domain.jobs.admission import ADMITTED, Verdict
+from modelyard.domain.jobs.lifecycle import ACTIVE, HeldReason, JobState
 from modelyard.domain.jobs.tables import Job
 from modelyard.domain.jobs.tallies import Total, total_by_state
 from modelyard.domain.projects.tables import Project
@@ -32,22 +34,35 @@ class Allowances:
         self._session = session
         self._known: dict[str, _Known] = {}
 
-    def check_length(self, project_id: str) -> None:
-        """Count one more waiting job. Raises `QuotaExceeded` where that is one too many.
+    def prepare(self, project_ids: Collection[str]) -> None:
+        """Read the projects jobs are about to be made for; those that limit how many may wait stay locked until the end of the
+        transaction, so that two requests do not take the last place. In one order, so that none waits for the other in turn."""
+        for project_id in sorted(project_ids):
+            self._get(project_id, lock=True)
 
-        A project with such a quota is locked until the transaction ends, so that two requests do not take the last place.
-        """
-        known = self._get(project_id, lock=True)
+    def remember(self) -> dict[str, Use]:
+        """What was counted so far, for `go_back`."""
+        return {project_id: known.use for project_id, known in self._known.items()}
+
+    def go_back(self, counted: dict[str, Use]) -> None:
+        """Count no longer what was counted since: those jobs are not made after all."""
+        for project_id, use in counted.items():
+            self._known[project_id].use = use
+
+    def count_waiting(self, project_id: str) -> None:
+        """Count one more waiting job. Raises `QuotaExceeded` where that is one too many."""
+        known = self._get(project_id)
         check_length(known.name, known.quotas, known.use)
         known.use = replace(known.use, waiting_jobs=known.use.waiting_jobs + 1)
 
-    def why_held(self, project_id: str, slots: int) -> str | None:
-        """Why a job of so many slots may not queue up now; None if it may, and then it counts as queued."""
+    def admit(self, project_id: str, slots: int) -> Verdict:
+        """Whether a job of so many slots, nodes included, may queue up now; if so, it counts as queued."""
         known = self._get(project_id)
         message = why_held(known.name, known.quotas, known.use, slots)
-        if message is None:
-            known.use = replace(known.use, queued_slots=known.use.queued_slots + slots)
-        return message
+        if message is not None:
+            return Verdict(JobState.HELD, str(HeldReason.QUOTA), message)
+        known.use = replace(known.use, queued_slots=known.use.queued_slots + slots)
+        return ADMITTED
 
     def _get(self, project_id: str, lock: bool = False) -> _Known:
         if project_id not in self._known:

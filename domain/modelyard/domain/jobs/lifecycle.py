@@ -34,7 +34,7 @@ ACTIVE = frozenset({JobState.RUNNING, JobState.PAUSING, JobState.CANCELLING})
 _S = JobState
 LEGAL_MOVES: dict[JobState, frozenset[JobState]] = {
     _S.HELD: frozenset({_S.QUEUED, _S.PAUSED, _S.CANCELLED, _S.FAILED, _S.SUCCEEDED}),
-    _S.QUEUED: frozenset({_S.RUNNING, _S.PAUSED, _S.CANCELLED, _S.FAILED, _S.QUARANTINED}),
+    _S.QUEUED: frozenset({_S.RUNNING, _S.HELD, _S.PAUSED, _S.CANCELLED, _S.FAILED, _S.QUARANTINED}),
     _S.RUNNING: frozenset({_S.SUCCEEDED, _S.FAILED, _S.QUEUED, _S.PAUSING, _S.CANCELLING, _S.CANCELLED, _S.QUARANTINED}),
     _S.PAUSING: frozenset({_S.PAUSED, _S.SUCCEEDED, _S.FAILED, _S.QUEUED, _S.CANCELLING, _S.QUARANTINED}),
     _S.PAUSED: frozenset({_S.QUEUED, _S.HELD, _S.CANCELLED}),
@@ -44,6 +44,16 @@ LEGAL_MOVES: dict[JobState, frozenset[JobState]] = {
     _S.CANCELLED: frozenset(),
     _S.QUARANTINED: frozenset(),
 }
+
+
+class HeldReason(StrEnum):
+    """What a held job waits for. A closed list."""
+
+    DEPENDENCY = "dependency"
+    TRAFFIC = "traffic"
+    APPROVAL = "approval"
+    START_TIME = "start_time"
+    QUOTA = "quota"
 
 
 class Outcome(StrEnum):

@@ -10,7 +10,8 @@ from typing import Any
 from sqlmodel import Session
 
 from modelyard.domain.errors import Conflict, DomainError, InvalidRequest
-from modelyard.domain.jobs.admission import ADMITTED, Verdict, check_approval, check_kind, pin
+from modelyard.domain.jobs.admission import ADMITTED, Verdict, check_approval, check_kind, check_start_time, pin
+from modelyard.domain.jobs.allowances import Allowances
 from modelyard.domain.jobs.fingerprints import fingerprint_of
 from modelyard.domain.jobs.lifecycle import JobState
 from modelyard.domain.jobs.queues import Shape, effective_accelerator, queue_name
@@ -89,8 +90,9 @@ def submit_many(session: Session, groups: Sequence[Sequence[Submission]]) -> lis
 
     A refusal has the attribute `position`: which of its group was refused.
     """
-    now, pins = read_clock(session), Pins(session)
-    made = [_judge_group(session, pins, group, now) for group in groups]
+    now, pins, allowances = read_clock(session), Pins(session), Allowances(session)
+    allowances.prepare({submission.project_id for group in groups for submission in group})
+    made = [_judge_group(session, pins, allowances, group, now) for group in groups]
     rows = [row for each in made if not isinstance(each, DomainError) for row in each]
     insert_rows(session, Job, rows)
     insert_rows(session, JobEvent, [_first_event(row) for row in rows])
@@ -115,12 +117,17 @@ class Pins:
         return self._known[project_id, found]
 
 
-def _judge_group(session: Session, pins: Pins, group: Sequence[Submission], now: float) -> list[Row] | DomainError:
+def _judge_group(
+    session: Session, pins: Pins, allowances: Allowances, group: Sequence[Submission], now: float
+) -> list[Row] | DomainError:
     rows: list[Row] = []
+    counted = allowances.remember()
     for submission in group:
         try:
-            rows.append(_judge(session, pins, submission, now))
+            row = _judge(session, pins, submission, now)
+            rows.append(_keep_to_quotas(allowances, row))
         except DomainError as error:
+            allowances.go_back(counted)
             error.position = len(rows)
             return error
     return rows
@@ -135,12 +142,25 @@ def _judge(session: Session, pins: Pins, submission: Submission, now: float) -> 
     verdict = check_kind(session, request.spec, inputs)
     if verdict == ADMITTED:
         verdict = check_approval(request.needs_approval, None)
+    if verdict == ADMITTED:
+        verdict = check_start_time(request.start_at, now)
     if verdict == ADMITTED and place is not None and place.looks_back:
         verdict = Verdict(JobState.HELD, "dependency", "Looks for an earlier job with the same spec and inputs")
     if verdict.state is JobState.FAILED:
         field_ = "spec.gate" if kind_of(request) == "deploy" else "spec.deployment"
         raise Conflict(verdict.message or "The job could never run", field=field_)
     return make_row(submission, verdict, inputs, now)
+
+
+def _keep_to_quotas(allowances: Allowances, row: Row) -> Row:
+    """Count a job that may be made; hold it if it may not queue up yet. Raises `QuotaExceeded`."""
+    allowances.count_waiting(row["project_id"])
+    if row["state"] != JobState.QUEUED:
+        return row
+    verdict = allowances.admit(row["project_id"], row["slots"] * row["nodes"])
+    if verdict == ADMITTED:
+        return row
+    return {**row, "state": str(verdict.state), "reason": verdict.reason, "message": verdict.message, "queued_at": None}
 
 
 def kind_of(request: JobRequest) -> str:
@@ -188,7 +208,7 @@ def make_row(submission: Submission, verdict: Verdict, inputs: dict[str, dict[st
         "accelerator": shape.accelerator,
         "nodes": shape.nodes,
         "priority": request.priority,
-        "order_key": now - request.priority * PRIORITY_SECONDS,
+        "order_key": max(now, request.start_at or now) - request.priority * PRIORITY_SECONDS,
         "state": str(verdict.state),
         "reason": verdict.reason,
         "message": verdict.message,

@@ -30,7 +30,7 @@ class Job(SQLModel, table=True):
         Index("ix_job_not_before", "state", "not_before"),
         Index("ix_job_gang", "state", "order_key", sqlite_where=text("nodes > 1"), postgresql_where=text("nodes > 1")),
         # Only of held jobs: a hundred thousand that wait for room in a quota must not slow the look at the few others down.
-        Index("ix_job_held", "reason", "project_id", "order_key", sqlite_where=HELD, postgresql_where=HELD),
+        Index("ix_job_held", "reason", "project_id", "queue", "order_key", sqlite_where=HELD, postgresql_where=HELD),
         Index("ix_job_discarded", "state", sqlite_where=DISCARDED, postgresql_where=DISCARDED),
     )
 

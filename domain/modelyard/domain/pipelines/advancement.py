@@ -7,6 +7,7 @@ from sqlmodel import Session
 
 from modelyard.domain.errors import UnknownReference
 from modelyard.domain.jobs.admission import Verdict, admit
+from modelyard.domain.jobs.allowances import Allowances
 from modelyard.domain.jobs.fingerprints import fingerprint_of
 from modelyard.domain.jobs.lifecycle import JobState, Outcome
 from modelyard.domain.jobs.ownership import change
@@ -49,8 +50,13 @@ def _let_go(session: Session, job: Job, inputs: dict[str, dict[str, Any]]) -> No
     earlier = find_earlier(session, job, fingerprint)
     if earlier is not None:
         take_over(session, job, earlier, inputs=inputs, fingerprint=fingerprint)
-    else:
+        return
+    verdict = Allowances(session).admit(job.project_id, job.slots * job.nodes)
+    if verdict.state is JobState.QUEUED:
         change(session, job, JobState.QUEUED, inputs=inputs, fingerprint=fingerprint, reason=None, message=None)
+    else:  # from now on it is looked at together with the other jobs of its project
+        job.reason, job.message, job.inputs, job.fingerprint = verdict.reason, verdict.message, inputs, fingerprint
+        session.add(job)
 
 
 def _judge(session: Session, job: Job, steps: Mapping[str, Job]) -> tuple[Verdict, dict[str, dict[str, Any]]]:

@@ -9,10 +9,13 @@ from sqlalchemy.orm import load_only
 from sqlmodel import Session, col, select
 
 from modelyard.domain.errors import NotFound
-from modelyard.domain.jobs.lifecycle import JobState
-from modelyard.domain.jobs.tables import Job
+from modelyard.domain.jobs.lifecycle import HeldReason
+from modelyard.domain.jobs.tables import HELD, Job
 from modelyard.domain.pipelines.lifecycle import newest_of_steps, pipeline_state
 from modelyard.domain.pipelines.tables import Pipeline
+
+LOOKED_AT = frozenset(HeldReason) - {HeldReason.QUOTA, HeldReason.START_TIME}
+"""Reasons that are judged again at every look."""
 
 
 def get_pipeline_or_raise(session: Session, project_id: str, pipeline_id: str) -> Pipeline:
@@ -71,9 +74,13 @@ class Held:
 
 
 def list_held(session: Session) -> Sequence[Held]:
-    """Every held job, each after those it depends on. Two queries, however many pipelines there are."""
-    held = session.exec(select(Job).where(Job.state == JobState.HELD).order_by(col(Job.id))).all()
-    pipelines = select(Job.pipeline_id).where(Job.state == JobState.HELD, col(Job.pipeline_id).is_not(None))
+    """Every held job that may go on by what else happens, each after those it depends on. Two queries, however many pipelines.
+
+    Not those held for a quota or a start time: there may be very many of them, and they are looked for when their turn comes.
+    """
+    waits = (HELD, col(Job.reason).in_(LOOKED_AT))
+    held = session.exec(select(Job).where(*waits).order_by(col(Job.id))).all()
+    pipelines = select(Job.pipeline_id).where(*waits, col(Job.pipeline_id).is_not(None))
     jobs = session.exec(select(Job).where(col(Job.pipeline_id).in_(pipelines))).all()
     steps: dict[str | None, dict[str, Job]] = {None: {}}
     for pipeline_id, part in _by_pipeline(jobs).items():

@@ -57,16 +57,25 @@ def check_length(project: str, quotas: Quotas, use: Use) -> None:
 
 def why_held(project: str, quotas: Quotas, use: Use, slots: int) -> str | None:
     """Why a job of so many slots may not queue up now, with the figures; None if it may. Pure."""
+    fits = quotas.max_gpus is None or use.active_slots + use.queued_slots + slots <= quotas.max_gpus
+    return None if fits and not is_spent(quotas, use) else say_held(project, quotas, use, slots)
+
+
+def is_spent(quotas: Quotas, use: Use) -> bool:
+    """Whether the month's budget is used up. Pure."""
     budget = quotas.max_gpu_hours_per_month
-    if budget is not None and use.gpu_hours_this_month >= budget:
+    return budget is not None and use.gpu_hours_this_month >= budget
+
+
+def say_held(project: str, quotas: Quotas, use: Use, slots: int) -> str:
+    """Say which quota a job waits for, with the figures. Pure."""
+    budget, most = quotas.max_gpu_hours_per_month, quotas.max_gpus
+    if is_spent(quotas, use):
         return (
             f"Project {project} has used {use.gpu_hours_this_month:.2f} of its {budget:g} slot-hours (max_gpu_hours_per_month) "
             "this month, UTC; the next month begins anew"
         )
-    most = quotas.max_gpus
-    if most is None or use.active_slots + use.queued_slots + slots <= most:
-        return None
-    if slots > most:
+    if most is not None and slots > most:
         return f"Needs {slots} slots at once, and max_gpus allows project {project} no more than {most}"
     return (
         f"Needs {slots} of the {most} slots project {project} may use at once (max_gpus): "
@@ -106,14 +115,13 @@ def plan_moves(quotas: Quotas, use: Use, waiting: Iterable[Waiting], most: int) 
     In order, and none passes a wider one that waits for room, else that would wait for ever. Jobs whose queue nobody serves
     take no room from others: they queue up as if their queue were alone, so that one can see that a worker is missing.
     """
-    budget = quotas.max_gpu_hours_per_month
-    is_spent = budget is not None and use.gpu_hours_this_month >= budget
+    spent = is_spent(quotas, use)
     most_slots = float("inf") if quotas.max_gpus is None else quotas.max_gpus
-    rooms: defaultdict[str | None, float] = defaultdict(lambda: 0.0 if is_spent else most_slots - use.active_slots)
+    rooms: defaultdict[str | None, float] = defaultdict(lambda: 0.0 if spent else most_slots - use.active_slots)
     moves = Moves()
     for job in sorted(waiting, key=lambda job: (job.order_key, job.job_id)):
         room = None if job.is_served else job.queue
-        fits = job.slots <= rooms[room] and not is_spent
+        fits = job.slots <= rooms[room] and not spent
         if fits:
             rooms[room] -= job.slots
         elif job.slots <= most_slots:

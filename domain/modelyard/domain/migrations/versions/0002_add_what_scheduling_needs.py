@@ -187,7 +187,7 @@ def upgrade() -> None:
         batch_op.create_index("ix_job_not_before", ["state", "not_before"], unique=False)
         held = sa.text("state = 'held'")
         batch_op.create_index(
-            "ix_job_held", ["reason", "project_id", "order_key"], unique=False, sqlite_where=held, postgresql_where=held
+            "ix_job_held", ["reason", "project_id", "queue", "order_key"], unique=False, sqlite_where=held, postgresql_where=held
         )
         discarded = sa.text("stop_requested = 'discarded'")
         batch_op.create_index("ix_job_discarded", ["state"], unique=False, sqlite_where=discarded, postgresql_where=discarded)
