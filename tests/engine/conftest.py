@@ -126,10 +126,11 @@ def kill(*processes: "psutil.Process | subprocess.Popen[bytes]") -> None:
 
 
 @pytest.fixture
-def yard(tmp_path: Path) -> Iterator[Yard]:
-    """A platform that is up, without workers."""
+def yard(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Yard]:
+    """A platform that is up, without workers; with more settings where a test gives some as parameter."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("MODELYARD_", "FLOWER_"))}
-    made = Yard(tmp_path / "yard", {**clean, "MODELYARD_LEASE_SECONDS": LEASE_SECONDS, "OMP_NUM_THREADS": "1"})
+    settings = {"MODELYARD_LEASE_SECONDS": LEASE_SECONDS, "OMP_NUM_THREADS": "1", **getattr(request, "param", {})}
+    made = Yard(tmp_path / "yard", {**clean, **settings})
     made.up()
     yield made
     made.down()
