@@ -17,6 +17,7 @@ from modelyard.kit.slots import SlotPool
 from modelyard.workers.engine.attempts import Engine
 from modelyard.workers.engine.capacity import Capacity
 from modelyard.workers.engine.heartbeat import Heartbeat, describe_worker
+from modelyard.workers.engine.nursery import Nursery
 from modelyard.workers.engine.seats import SeatTaker
 from modelyard.workers.tasks import register_tasks
 
@@ -40,6 +41,8 @@ def main(name: str, stages: list[str], slots: int, gpus: tuple[int, ...] = (), s
     host = socket.gethostname()
     engine = _make_engine(settings, f"{name}@{host}", SlotPool(_slot_folder(settings), name, slots, gpus))
     engine.remove_strays()
+    engine.nursery = Nursery(settings, stages, has_gpus=bool(gpus))
+    engine.nursery.start()
     queues = queues_of_worker(stages, slots, len(gpus))
     heartbeat = Heartbeat(engine.database, engine.capacity, describe_worker(f"{name}@{host}", host, stages, queues))
     app = make_app(settings)
@@ -47,7 +50,10 @@ def main(name: str, stages: list[str], slots: int, gpus: tuple[int, ...] = (), s
     register_tasks(app, engine)
     _connect_signals(engine, heartbeat, SeatTaker(engine))
     gate_queues(app, engine.capacity.listens_to)
-    return _run_celery(app, f"{name}@{host}", max(slots + len(gpus), 1))
+    try:
+        return _run_celery(app, f"{name}@{host}", max(slots + len(gpus), 1))
+    finally:
+        engine.nursery.stop()
 
 
 def _make_engine(settings: Settings, worker_id: str, pool: SlotPool) -> Engine:

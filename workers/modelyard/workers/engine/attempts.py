@@ -15,8 +15,10 @@ from modelyard.kit.logs import get_logger
 from modelyard.kit.settings import Settings
 from modelyard.kit.slots import HeldSlots
 from modelyard.workers.engine.capacity import Capacity
+from modelyard.workers.engine.nursery import Nursery, WarmRunner
 from modelyard.workers.engine.processes import find_tagged, kill_tagged, split_tag, start_runner, tag_of
 
+Runner = subprocess.Popen[bytes] | WarmRunner
 log = get_logger(__name__)
 
 
@@ -28,7 +30,9 @@ class Engine:
     database: Database
     capacity: Capacity
     worker_id: str
-    runners: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    runners: dict[str, Runner] = field(default_factory=dict)
+    nursery: Nursery | None = None
+    """Forks runners; without one they are started as programs."""
 
     def answer(self, queue: str, ticket_id: str, tell: Callable[[Job], None]) -> bool:
         """Run the best waiting job of a queue to its end. False if slots were gone, so that the ticket should wait again."""
@@ -74,10 +78,11 @@ class Engine:
                 fault("claim_before_commit")
             return job
 
-    def start(self, job: Job, held: HeldSlots, node_rank: int = 0) -> subprocess.Popen[bytes] | None:
+    def start(self, job: Job, held: HeldSlots, node_rank: int = 0) -> Runner | None:
         """Start the runner of an attempt, or of one node of it; None where that was not possible."""
         try:
-            runner = start_runner(self.settings, job.id, job.attempt, held, node_rank)
+            runner: Runner | None = self.nursery.start_runner(job, held, node_rank) if self.nursery else None
+            runner = runner or start_runner(self.settings, job.id, job.attempt, held, node_rank)
         except OSError as error:  # no disk, no memory, no process: this machine's trouble, not the job's
             self._report_lost(job, f"{self.worker_id} could not start a runner: {error}")
             return None
@@ -92,13 +97,15 @@ class Engine:
         except BrokerErrors as error:
             log.warning("Flower was not told what runs", job_id=job.id, error=str(error))
 
-    def wait(self, job: Job, runner: subprocess.Popen[bytes], node_rank: int = 0) -> str | None:
+    def wait(self, job: Job, runner: Runner, node_rank: int = 0) -> str | None:
         """Wait until a runner has ended and nothing of it is left. Returns why it could not report, if so."""
         tag = tag_of(job.id, job.attempt, node_rank)
         try:
             exit_code = runner.wait()
         finally:
             self.runners.pop(tag, None)
+        if self.nursery is not None:
+            self.nursery.after(job)
         if not kill_tagged(tag) and exit_code == 0:
             return None
         why = f"The runner on {self.worker_id} ended with {exit_code} before it could report"
