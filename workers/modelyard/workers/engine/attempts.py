@@ -15,8 +15,9 @@ from modelyard.kit.logs import get_logger
 from modelyard.kit.settings import Settings
 from modelyard.kit.slots import HeldSlots
 from modelyard.workers.engine.capacity import Capacity
-from modelyard.workers.engine.nursery import Nursery, WarmRunner
+from modelyard.workers.engine.nursery import Nursery
 from modelyard.workers.engine.processes import find_tagged, kill_tagged, split_tag, start_runner, tag_of
+from modelyard.workers.engine.warm_runner import WarmRunner
 
 Runner = subprocess.Popen[bytes] | WarmRunner
 log = get_logger(__name__)

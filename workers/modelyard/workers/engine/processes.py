@@ -20,7 +20,7 @@ ATTEMPT_TAG = "MODELYARD_ATTEMPT"
 ALIVE_FILE = "alive.lock"
 """Every process of an attempt has this file of its run folder open; locked while any of them lives."""
 _RUN_FOLDER = re.compile(r"(?P<data>/.+)/runs/(?P<job>[^/]+)/(?P<attempt>[0-9]+)(?:/node-(?P<node>[0-9]+))?")
-_TITLE = re.compile(r"modelyard\.workers\.\S+ --run-dir (.+) (?:rank [0-9]+|runner)")
+_TITLE = re.compile(r"\S+ --run-dir (.+) (?:rank [0-9]+|runner)")
 log = get_logger(__name__)
 
 
@@ -148,7 +148,7 @@ def _parse_path(path: str) -> Mark | None:
 def _parse_title(process: psutil.Process) -> Mark | None:
     """`<module> --run-dir <run folder> rank <n>`, as forked ranks call themselves; nobody else's command line counts."""
     try:
-        title = " ".join(process.cmdline())
+        title = " ".join(process.cmdline()).strip()  # what remains of the arguments below the title is blanks
     except (psutil.Error, OSError):
         return None
     found = _TITLE.fullmatch(title)

@@ -46,6 +46,8 @@ def main() -> int:
     parser.add_argument("--modules", required=True)
     given = parser.parse_args()
     die_with_parent()
+    # The title is written over the arguments; they are found only as long as nobody has changed the environment.
+    setproctitle(f"{__spec__.name if __spec__ else __name__} of process {os.getppid()}")
     channel = socket.socket(fileno=given.channel)
     channel.set_inheritable(False)
     try:

@@ -1,0 +1,117 @@
+"""One warm parent as its worker sees it: started, listened to, and started again when it dies."""
+
+import itertools
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+from modelyard.kit.logs import get_logger
+from modelyard.workers.engine.orders import EXIT_NOT_FORKABLE, Born, Ended, Order, Ready, receive, send
+from modelyard.workers.engine.warm_runner import WarmRunner
+
+PATIENCE_SECONDS = 3.0
+"""A parent that has not forked for so long is frozen; a fork takes some 10 ms."""
+LONGEST_PAUSE_SECONDS = 60.0
+log = get_logger(__name__)
+
+
+class ParentKeeper(threading.Thread):
+    """Starts one warm parent, listens to it, and starts it again when it dies.
+
+    A thread for as long as the worker lives: the kernel kills the parent when the thread that started it ends.
+    """
+
+    def __init__(self, modules: tuple[str, ...], environment: dict[str, str]) -> None:
+        super().__init__(name="warm parent", daemon=True)
+        self._modules, self._environment = modules, environment
+        self.is_ready = threading.Event()
+        self._is_over = threading.Event()
+        self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._runners: dict[int, WarmRunner] = {}
+        self._channel: socket.socket | None = None
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def run(self) -> None:
+        """Keep a parent until told to stop, or until it says that it cannot be one."""
+        pause = 1.0
+        while not self._is_over.is_set():
+            started = time.monotonic()
+            code = self._keep_one()
+            if code == EXIT_NOT_FORKABLE:
+                log.warning("no warm parent; runners are started as programs", modules=len(self._modules))
+                break
+            pause = 1.0 if time.monotonic() - started > LONGEST_PAUSE_SECONDS else min(2 * pause, LONGEST_PAUSE_SECONDS)
+            if not self._is_over.is_set():
+                log.warning("a warm parent died; starting another", exit_code=code, pause_seconds=pause)
+            self._is_over.wait(pause)
+
+    def stop(self) -> None:
+        """End the parent; its runners live on."""
+        self._is_over.set()
+        self._kill()
+        if self.is_alive():
+            self.join(timeout=5)
+
+    def bear(self, order: Order, descriptors: tuple[int, ...]) -> WarmRunner | None:
+        """Have a runner forked; None if there is no parent, or it does not answer."""
+        runner = WarmRunner()
+        with self._lock:
+            if not self.is_ready.is_set() or self._channel is None:
+                return None
+            self._runners[order.number] = runner
+            try:
+                send(self._channel, order, descriptors)
+            except OSError:
+                self._runners.pop(order.number, None)
+                return None
+            if not runner.settled.wait(PATIENCE_SECONDS):
+                log.warning("a warm parent does not answer; ending it", pid=self.process.pid if self.process else None)
+                self._kill()  # so that it cannot fork after a runner was started otherwise
+                runner.settled.wait(PATIENCE_SECONDS)
+        return runner if runner.is_born() else None
+
+    def next_number(self) -> int:
+        """A number no order had."""
+        return next(self._numbers)
+
+    def _keep_one(self) -> int:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        command = [sys.executable, "-m", "modelyard.workers.engine.warm_parent"]
+        command += ["--channel", str(theirs.fileno()), "--modules", ",".join(self._modules)]
+        with ours:
+            with theirs:
+                self.process = subprocess.Popen(
+                    command, env=self._environment, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True
+                )
+            self._channel = ours
+            if self._is_over.is_set():
+                self._kill()
+            self._listen(ours)
+        self._forget()
+        return self.process.wait()
+
+    def _listen(self, channel: socket.socket) -> None:
+        while (received := receive(channel)) is not None:
+            message, descriptors = received
+            if isinstance(message, Ready):
+                log.info("warm parent ready", megabytes=message.megabytes, modules=len(self._modules))
+                self.is_ready.set()
+            elif isinstance(message, Born):
+                self._runners[message.number].be_born(message.pid, descriptors[0])
+            elif isinstance(message, Ended):
+                self._runners.pop(message.number).end(message.exit_code)
+
+    def _forget(self) -> None:
+        """The parent is gone: nobody is born any more, and nobody will tell how its runners end."""
+        self.is_ready.clear()
+        self._channel = None
+        runners, self._runners = self._runners, {}
+        for runner in runners.values():
+            runner.end(None)
+
+    def _kill(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
