@@ -105,7 +105,7 @@ class Engine:
             exit_code = runner.wait()
         finally:
             self.runners.pop(tag, None)
-        if self.nursery is not None:
+        if self.nursery is not None and exit_code == 0:
             self.nursery.after(job)
         if not kill_tagged(tag) and exit_code == 0:
             return None

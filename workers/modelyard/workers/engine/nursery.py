@@ -65,7 +65,7 @@ class Nursery:
             self._start_heavy()
 
     def after(self, job: Job) -> None:
-        """A job ended. The first that needed torch is a sign that more will come: import it for them."""
+        """A job ran to its end. The first that needed torch is a sign that more will come: import it for them."""
         if self._settings.warm_parents == "after_use" and job.kind in HEAVY:
             self._start_heavy()
 
