@@ -1,6 +1,5 @@
 """Seats of gangs on this worker: looked for in the database, for no ticket announces them; taken, run, and left."""
 
-import subprocess
 import threading
 from dataclasses import dataclass, field
 
@@ -10,7 +9,7 @@ from modelyard.domain.jobs.tables import Attempt, Job, Seat
 from modelyard.kit.database import DatabaseAway
 from modelyard.kit.logs import get_logger
 from modelyard.kit.slots import HeldSlots
-from modelyard.workers.engine.attempts import Engine
+from modelyard.workers.engine.attempts import Engine, Runner
 
 LOOK_SECONDS = 1.0
 log = get_logger(__name__)
@@ -88,7 +87,7 @@ class SeatTaker:
             give_back(session, seat, outcome, f"{seat.worker_id} {why}; node {seat.node_rank} cannot begin")
         log.info("seat given back", job_id=seat.job_id, attempt=seat.attempt, why=why)
 
-    def _begin(self, seat: Seat, job: Job, held: HeldSlots) -> subprocess.Popen[bytes] | None:
+    def _begin(self, seat: Seat, job: Job, held: HeldSlots) -> Runner | None:
         names = [slot.name for slot in held.slots]
         with self.engine.database.write() as session:
             taken = take(session, seat, names, self.engine.settings.lease_seconds)
@@ -97,7 +96,7 @@ class SeatTaker:
             self._leave(seat, "no runner could be started")
         return runner
 
-    def _wait(self, seat: Seat, job: Job, runner: subprocess.Popen[bytes]) -> None:
+    def _wait(self, seat: Seat, job: Job, runner: Runner) -> None:
         why = self.engine.wait(job, runner, seat.node_rank)
         # The runner has left its seat, unless it could not any more, or it belongs to node 0 and has reported the attempt.
         self._leave(seat, why)
