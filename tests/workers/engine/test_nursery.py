@@ -200,7 +200,7 @@ class TestLose:
         held = cot.pool.take(2, "cpu")
         assert held is not None
         assert cot.nursery.start_runner(cot.job, held) is None
-        assert not is_alive(parent.pid)
+        until(lambda: not is_alive(parent.pid), "the frozen parent to be ended")
         held.release()
         assert cot.pool.count_free()["cpu"]["free"] == 2
         assert find_tagged(cot.settings.data_dir) == {}
