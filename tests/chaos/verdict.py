@@ -15,7 +15,7 @@ from modelyard.domain.invariants.examination import Examiner
 from modelyard.domain.jobs.lifecycle import JobState
 from modelyard.domain.jobs.tables import Attempt, Job, MetricPoint
 from modelyard.kit.database import Database
-from modelyard.kit.queue import Broker, BrokerErrors
+from modelyard.kit.broker import Broker, BrokerErrors
 from modelyard.kit.settings import Settings
 from modelyard.kit.storage import ArtifactStore
 

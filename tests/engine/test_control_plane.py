@@ -16,7 +16,7 @@ from tests.engine.conftest import wait_for
 from tests.servers import Postgres
 
 AWAY_SECONDS = 20.0
-STEPS = 1500
+STEPS = 2000
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def cluster(tmp_path: Path, postgres: Postgres) -> Iterator[Cluster]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(600)
 class TestRestart:
     def test_a_training_run_outlives_everything_around_it(self, cluster: Cluster, tmp_path: Path) -> None:
         client = Client(cluster.url, cluster.key)
@@ -50,7 +50,7 @@ class TestRestart:
 
         wait_for(lambda: answers(client), "the API to answer again")
         assert client.get_job(job_id)["state"] == "running", "it ended before everything was back: train longer"
-        done = wait_for(lambda: self.ended(client, job_id), "the training to end", seconds=240)
+        done = wait_for(lambda: self.ended(client, job_id), "the training to end", seconds=420)
         assert (done["state"], done["attempt"]) == ("succeeded", 1)
         points = client.get(f"/v1/jobs/{job_id}/metrics", name="loss", limit=5000)["data"]
         steps = Counter(point["step"] for point in points)
