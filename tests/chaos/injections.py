@@ -15,8 +15,8 @@ from modelyard.domain.jobs.queues import Shape, queue_name
 from modelyard.domain.jobs.retry import DEATHS
 from modelyard.domain.jobs.tables import Attempt
 from modelyard.domain.jobs.tickets import TASK, make_ticket
-from modelyard.kit.database import Database
 from modelyard.kit.broker import BrokerErrors
+from modelyard.kit.database import Database
 from modelyard.kit.queue import make_app, send
 from modelyard.workers.engine.processes import split_tag
 from tests.chaos.cluster import LEASE_SECONDS, SCHEDULERS, WORKERS, Cluster, is_runner

@@ -14,8 +14,8 @@ from sqlmodel import select
 from modelyard.domain.invariants.examination import Examiner
 from modelyard.domain.jobs.lifecycle import JobState
 from modelyard.domain.jobs.tables import Attempt, Job, MetricPoint
-from modelyard.kit.database import Database
 from modelyard.kit.broker import Broker, BrokerErrors
+from modelyard.kit.database import Database
 from modelyard.kit.settings import Settings
 from modelyard.kit.storage import ArtifactStore
 
