@@ -37,6 +37,16 @@ class Settings(BaseSettings):
     """A runner that renewed nothing for so long has lost its job. It renews four times as often."""
     stop_grace_seconds: float = Field(default=60.0, gt=0)
     """How long a recipe may take to save and leave before it is killed."""
+    hang_load_seconds: float = Field(default=1800.0, gt=0)
+    """A recipe that gives no sign of progress for so long while it loads counts as hung: it is ended and tried again."""
+    hang_compile_seconds: float = Field(default=1800.0, gt=0)
+    """The same while it compiles kernels."""
+    hang_step_seconds: float = Field(default=600.0, gt=0)
+    """The same between training steps, or 20 times the median time between reports if that is more."""
+    hang_save_seconds: float = Field(default=1800.0, gt=0)
+    """The same while it saves."""
+    hang_evaluate_seconds: float = Field(default=3600.0, gt=0)
+    """The same while it evaluates."""
     broker_timeout_seconds: float = Field(default=2.0, gt=0)
     """Longest wait for Redis in any one call, so that a frozen one fails fast."""
     scheduler_interval_seconds: float = Field(default=1.0, gt=0)
