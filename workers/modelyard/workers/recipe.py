@@ -10,17 +10,19 @@ where the YAML holds `spec:` and `inputs:` (name -> folder).
 
 import argparse
 import errno
+import faulthandler
 import json
 import os
 import shutil
+import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import yaml
 from pydantic import ValidationError
@@ -37,7 +39,13 @@ EXIT_NAN = 76
 LOG_SECONDS = 5.0
 """Progress is logged no more often."""
 
+ASK_SECONDS = 0.2
+"""A loop asks no more often whether it should leave."""
+TELL_SECONDS = 30.0
+Phase = Literal["load", "compile", "step", "save", "evaluate"]
+
 S = TypeVar("S", bound=JobSpec)
+T = TypeVar("T")
 
 
 class BadData(Exception):
@@ -84,6 +92,9 @@ class Run(Generic[S]):
     _logged_at: float = -LOG_SECONDS
     _events: int | None = None
     """Descriptor of `events.jsonl`, once something was said."""
+    _asked_at: float = 0.0
+    _told_at: float = 0.0
+    _last_progress: tuple[float, str] = (0.0, "")
 
     def emit(self, type_: str, **data: Any) -> None:
         """Tell the platform something; what other ranks than the first say is not heard."""
@@ -98,13 +109,28 @@ class Run(Generic[S]):
         if os.write(self._events, line) < len(line):
             raise OSError(errno.ENOSPC, "The disk is full: an event could not be written", str(self.folder / "events.jsonl"))
 
+    def phase(self, name: Phase) -> None:
+        """Say what comes now: each phase may be silent for a different time before it counts as hung.
+
+        Within a phase every event is a sign of life; a new attempt begins with `load`.
+        """
+        self.emit("phase", name=name)
+
     def progress(self, fraction: float, message: str = "") -> None:
         """Tell how much is done, 0 to 1. Now and then the log says so too, so that it tells a story of its own."""
         fraction = round(min(max(fraction, 0.0), 1.0), 4)
         self.emit("progress", fraction=fraction, message=message)
+        self._last_progress, self._told_at = (fraction, message), time.monotonic()
         if self.rank == 0 and (time.monotonic() - self._logged_at > LOG_SECONDS or fraction == 1.0):
             self._logged_at = time.monotonic()
             print(f"{fraction:4.0%}  {message}", file=sys.stderr, flush=True)  # noqa: T201 - a recipe's log is its standard error
+
+    def keep_telling(self, items: Iterable[T]) -> Iterator[T]:
+        """Pass items on, telling the last progress again now and then: a long loop that works is not one that hangs."""
+        for item in items:
+            if time.monotonic() - self._told_at > TELL_SECONDS:
+                self.progress(*self._last_progress)
+            yield item
 
     def metrics(self, step: int, **values: float) -> None:
         """Record metric points of one step, e.g. `loss=2.31, learning_rate=1e-3`."""
@@ -155,6 +181,13 @@ class Run(Generic[S]):
             partial.rename(final)
             self._append("checkpoint", step=step, path=f"checkpoints/{final.name}", metrics=metrics)
 
+    def leave_if_asked(self) -> None:
+        """Raise `Stopped` if the runner wants the recipe to leave; for work with nothing to save. Cheap enough for a loop."""
+        if time.monotonic() - self._asked_at > ASK_SECONDS:
+            self._asked_at = time.monotonic()
+            if self.stop_requested():
+                raise Stopped
+
     def stop_requested(self) -> str | None:
         """The runner's wish: None to go on, or why to save and leave (`cancelled`, `paused`, `drained`, …).
 
@@ -168,6 +201,8 @@ class Run(Generic[S]):
 
 def run_recipe(main: Callable[[Run[S]], None]) -> None:
     """Start a recipe from the command line and turn how it ends into an exit code the runner understands."""
+    # A run that stands still is asked where, before it is ended: the stacks of all threads go to the log.
+    faulthandler.register(signal.SIGUSR1, file=sys.stderr, all_threads=True)
     run = _open_run()
     try:
         main(run)

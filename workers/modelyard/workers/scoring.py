@@ -10,7 +10,7 @@ import numpy as np
 
 from modelyard.domain.specs.prompts import Template
 from modelyard.workers.conversations import Conversation, apply_template
-from modelyard.workers.recipe import NotFinite, Run, Stopped
+from modelyard.workers.recipe import NotFinite, Run
 from modelyard.workers.statistics import Numbers
 from modelyard.workers.text_metrics import exact_match, rouge_l
 
@@ -96,5 +96,4 @@ class Progress:
         if self.done >= self.total or time.monotonic() - self.told_at > SECONDS_BETWEEN_PROGRESS:
             self.run.progress(self.done / self.total, f"{self.what}: {self.done} of {self.total}")
             self.told_at = time.monotonic()
-        if self.run.stop_requested():
-            raise Stopped
+        self.run.leave_if_asked()

@@ -33,6 +33,7 @@ from modelyard.workers.runner.preparation import RESUME_FOLDER, make_launch, wri
 from modelyard.workers.runner.ranks import Ranks, adopt_orphans
 from modelyard.workers.runner.reading import EventReader, LogReader
 from modelyard.workers.runner.supervisor import Supervisor
+from modelyard.workers.runner.time_limit import describe_time_limit, find_time_left
 
 log = get_logger(__name__)
 
@@ -104,6 +105,13 @@ def _run(settings: Settings, database: Database, job_id: str, attempt: int, birt
         with database.write() as session:
             finish(session, job_id, attempt, Outcome.BAD_DATA, f"An input cannot be read: {error}")
         return
+    with database.read() as session:
+        time_left = find_time_left(session, job)
+    if time_left is not None and time_left <= 0:
+        with database.write() as session:
+            finish(session, job_id, attempt, Outcome.TIMEOUT, describe_time_limit(session, job))
+        lease.release()
+        return
     launch = make_launch(settings, job, folder, birth.alive)
     lease.wait_until_held()
     fault("runner_after_start_before_ranks")
@@ -116,7 +124,7 @@ def _run(settings: Settings, database: Database, job_id: str, attempt: int, birt
     keeper = CheckpointKeeper(lambda event: keep_checkpoint(database, store, job, folder, event, gang), folder)
     keeper.start()
     events = EventReader(folder / "events.jsonl")
-    supervisor = Supervisor(settings, database, store, job, folder, birth.ranks, lease, keeper, events, logs, gang)
+    supervisor = Supervisor(settings, database, store, job, folder, birth.ranks, lease, keeper, events, logs, gang, time_left)
     stop["supervisor"] = supervisor
     if stop["requested"]:
         supervisor.drain_requested = True

@@ -22,12 +22,12 @@ from modelyard.workers.engine.processes import run_folder
 from modelyard.workers.runner.inputs import MissingInput, fetch_checkpoint, fetch_inputs, locate_inputs
 from modelyard.workers.runner.keeping import CheckpointKeeper
 from modelyard.workers.runner.lease import Lease
-from modelyard.workers.runner.outcome import Ending, classify
+from modelyard.workers.runner.outcome import Ending, Evidence, classify
 from modelyard.workers.runner.outputs import keep_part
 from modelyard.workers.runner.preparation import RESUME_FOLDER, make_launch, write_document
 from modelyard.workers.runner.rank_environment import Group, Launch
 from modelyard.workers.runner.ranks import Ranks, wait_for_change
-from modelyard.workers.runner.reading import EventReader, LogReader
+from modelyard.workers.runner.reading import EventReader, LogReader, last_lines
 
 TICK_SECONDS = 0.5
 MEETING_SECONDS = 0.25
@@ -155,15 +155,8 @@ class Member:
         codes = [code if code is not None else -9 for code in self.ranks.exit_codes()]
         if self.stop_reason is not None or all(code in {0, 75} for code in codes):
             return None
-        return classify(codes, self.errors, None, self._last_line())
-
-    def _last_line(self) -> str:
-        for reader in self.logs:
-            lines = reader.path.read_text(errors="replace").splitlines() if reader.path.exists() else []
-            found = next((line.strip() for line in reversed(lines[-50:]) if line.strip()), None)
-            if found:
-                return found[:500]
-        return ""
+        lines = {reader.rank: last_lines(reader.path) for reader in self.logs}
+        return classify(Evidence(codes, self.errors, last_lines=lines, first_rank=self.logs[0].rank))
 
 
 def _prepare(

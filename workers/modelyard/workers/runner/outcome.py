@@ -60,7 +60,8 @@ def classify(evidence: Evidence) -> Ending:
     failed = {rank: code for rank, code in codes.items() if code not in {None, 0, EXIT_SAVED}}
     told = sorted(evidence.errors, key=lambda error: float(error.get("at", 0.0)))
     causes = [error for error in told if not _is_consequence(error)]
-    if evidence.stop_reason is not None and (not causes or not failed):
+    is_done = all(code == 0 for code in codes.values()) and not evidence.is_service
+    if evidence.stop_reason is not None and (not causes or not failed) and not is_done:
         return _stopped(evidence.stop_reason, evidence.exit_codes)
     if causes:
         return _from_error(causes[0], codes)

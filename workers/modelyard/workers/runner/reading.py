@@ -62,6 +62,13 @@ class LogReader:
         return text, offset
 
 
+def last_lines(path: Path, count: int = 50) -> list[str]:
+    """The last lines of a log that are not empty, oldest first; none if there is no log."""
+    size = path.stat().st_size if path.exists() else 0
+    text = _read_from(path, max(size - CHUNK_BYTES, 0), CHUNK_BYTES).decode(errors="replace")
+    return [line for line in map(_last_state, text.split("\n")) if line.strip()][-count:]
+
+
 def _read_from(path: Path, offset: int, limit: int | None) -> bytes:
     try:
         with path.open("rb") as file:

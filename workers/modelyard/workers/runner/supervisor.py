@@ -5,6 +5,7 @@ not answer, the ranks go on and everything waits on disk; the lease, renewed by 
 """
 
 import itertools
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,10 +29,12 @@ from modelyard.kit.storage import ArtifactStore
 from modelyard.workers.runner.gang import Gang
 from modelyard.workers.runner.keeping import RETRY_SECONDS, STORE_PATIENCE_SECONDS, CheckpointKeeper
 from modelyard.workers.runner.lease import Lease
-from modelyard.workers.runner.outcome import Ending, classify
+from modelyard.workers.runner.outcome import Ending, Evidence, classify
 from modelyard.workers.runner.outputs import register_outputs, store_outputs
 from modelyard.workers.runner.ranks import Ranks, wait_for_change
-from modelyard.workers.runner.reading import EventReader, LogReader
+from modelyard.workers.runner.reading import EventReader, LogReader, last_lines
+from modelyard.workers.runner.stalls import StallWatch, dump_stacks, watch_for_stalls
+from modelyard.workers.runner.time_limit import describe_time_limit
 
 TICK_SECONDS = 0.5
 CHUNKS_A_TICK = 4
@@ -58,6 +61,8 @@ class Supervisor:
     logs: list[LogReader]
     gang: Gang | None = None
     """The other nodes, if the job has several."""
+    time_left_seconds: float | None = None
+    """Of the job's time limit, when the ranks started."""
     stop_reason: str | None = None
     drain_requested: bool = False
     seen: list[dict[str, Any]] = field(default_factory=list)
@@ -70,6 +75,13 @@ class Supervisor:
     _started_at: float = field(default_factory=time.monotonic)
     _is_ready: bool = False
     _was_ended_by_gang: bool = False
+    _stalls: StallWatch | None = None
+    _codes_before_end: list[int | None] | None = None
+    """Exit codes when we ended the ranks: those without one had not failed by themselves."""
+
+    def __post_init__(self) -> None:
+        if not KINDS[self.job.kind].is_service:  # which rests until it is asked something
+            self._stalls = watch_for_stalls(self.settings, self.folder)
 
     def run(self) -> None:
         """Supervise until the ranks are gone, then report. Raises `StaleAttempt` when the job has another owner."""
@@ -87,14 +99,15 @@ class Supervisor:
         except DatabaseAway as error:
             log.warning("the database does not answer; the job goes on", job_id=self.job.id, error=type(error).__name__)
         wish = self.lease.stop_requested or ("drained" if self.drain_requested else None)
-        if wish is not None and self.stop_reason is None:
+        if wish not in {None, self.stop_reason} and (self.stop_reason is None or wish == "discarded"):
             self._ask_to_stop(wish)
         self._check_deadlines()
+        self._check_stall()
         if self.ranks.has_failure():
-            self.ranks.kill()
+            self._end_ranks()
         elif self.gang is not None and self.gang.has_failure():
             self._was_ended_by_gang = True
-            self.ranks.kill()
+            self._end_ranks()
 
     def _carry(self, is_last: bool = False) -> None:
         """Bring new events and log lines to the database, each event exactly once, then do what they ask for."""
@@ -153,36 +166,57 @@ class Supervisor:
         self.stop_reason = reason
         (self.folder / "control").write_text(reason, encoding="utf-8")
         kind = KINDS[self.job.kind]
-        has_something_to_save = kind.can_resume or kind.is_service
+        has_something_to_save = (kind.can_resume and reason != "discarded") or kind.is_service
         grace = self.settings.stop_grace_seconds if has_something_to_save else NOTHING_TO_SAVE_SECONDS
         self._kill_after = time.monotonic() + grace
 
     def _check_deadlines(self) -> None:
         now = time.monotonic()
         if self._kill_after is not None and now > self._kill_after:
-            self.ranks.kill()
+            self._end_ranks()
+        if self.time_left_seconds is not None and now - self._started_at > self.time_left_seconds and self.stop_reason is None:
+            self._ask_to_stop("timeout")
         limit = self.job.spec.get("ready_within_seconds")
         if limit and not self._is_ready and self.stop_reason is None and now - self._started_at > limit:
             self.seen.append({"type": "error", "reason": "timeout", "message": f"The server was not ready within {limit} s"})
-            self.ranks.kill()
+            self._end_ranks()
+
+    def _check_stall(self) -> None:
+        """End a run that stands still; its ranks say where they are before."""
+        stall = self._stalls.look() if self._stalls else None
+        if stall is None or self.stop_reason is not None or self.ranks.is_over():
+            return
+        log.warning("the run stands still", job_id=self.job.id, phase=stall.phase, silent_seconds=stall.silent_seconds)
+        dump_stacks(self.ranks, [reader.path for reader in self.logs])
+        self.seen.append({"type": "error", "reason": str(Outcome.HANG), "message": stall.describe()})
+        self._end_ranks()
+
+    def _end_ranks(self) -> None:
+        if self._codes_before_end is None:
+            self._codes_before_end = self.ranks.exit_codes()
+        self.ranks.kill()
 
     def _ending(self) -> Ending:
         self._insist(lambda: self._carry(is_last=True))
         if self.gang is not None:
             self.gang.settle(has_failed=self.ranks.has_failure())
         self.keeper.finish()
-        errors = [event for event in self.seen if event["type"] == "error"]
-        codes = [code if code is not None else -9 for code in self.ranks.exit_codes()]
-        own = classify(codes, errors, self.stop_reason, self._last_line(), KINDS[self.job.kind].is_service)
+        own = classify(
+            Evidence(
+                exit_codes=self._own_codes(),
+                errors=[event for event in self.seen if event["type"] == "error"],
+                stop_reason=self.stop_reason,
+                last_lines={reader.rank: last_lines(reader.path) for reader in self.logs},
+                is_service=KINDS[self.job.kind].is_service,
+            )
+        )
         return own if self.gang is None else self.gang.judge(None if self._was_ended_by_gang else own)
 
-    def _last_line(self) -> str:
-        for reader in self.logs:
-            lines = reader.path.read_text(errors="replace").splitlines() if reader.path.exists() else []
-            for line in reversed(lines[-50:]):
-                if line.strip():
-                    return line.strip()[:500]
-        return ""
+    def _own_codes(self) -> list[int | None]:
+        """Exit codes, None for ranks that lived until we killed them because of another."""
+        codes = self.ranks.exit_codes()
+        before = self._codes_before_end or codes
+        return [None if was is None and code == -signal.SIGKILL else code for was, code in zip(before, codes, strict=True)]
 
     def _report(self, ending: Ending) -> None:
         outputs = [event for event in self.seen if event["type"] == "output"]
@@ -192,8 +226,12 @@ class Supervisor:
         with self.database.write() as session:
             job = own(session, self.job.id, self.job.attempt)
             values: dict[str, Any] = {"outputs": register_outputs(session, job, made)} if made else {}
-            values["failing_rank"] = ending.failing_rank
-            finish(session, job.id, job.attempt, ending.outcome, ending.message, ending.exit_code, **values)
+            message = describe_time_limit(session, job) if self._is_over_time(ending) else ending.message
+            code, rank = ending.exit_code, ending.failing_rank
+            finish(session, job.id, job.attempt, ending.outcome, message, code, rank, **values)
+
+    def _is_over_time(self, ending: Ending) -> bool:
+        return self.stop_reason == "timeout" and ending.outcome is Outcome.TIMEOUT
 
     def _store(self, outputs: list[dict[str, Any]]) -> dict[str, Made]:
         """Store what was made, through an outage of the store of up to `STORE_PATIENCE_SECONDS`."""

@@ -36,7 +36,7 @@ def prepare_corpus(run: Run[PretrainSpec], dataset: PreparedDataset) -> Corpus:
     folder.mkdir(parents=True, exist_ok=True)
     if is_first_on_machine():
         for split in ("train", "heldout"):
-            write_tokens(folder / f"{split}.bin", _texts(dataset, split), tokenizer)
+            write_tokens(folder / f"{split}.bin", run.keep_telling(_texts(dataset, split)), tokenizer)
     barrier()
     stores = [TokenStore(folder / f"{split}.bin", run.spec.sequence_length) for split in ("train", "heldout")]
     for split, store in zip(("train", "heldout"), stores, strict=True):
@@ -53,7 +53,7 @@ def _serialized_tokenizer(run: Run[PretrainSpec], dataset: PreparedDataset) -> s
         return None
     if run.resume_from is not None:
         return (run.resume_from / TOKENIZER_FILE).read_text(encoding="utf-8")
-    return train_bpe(_texts(dataset, "train"), run.spec.vocabulary_size)
+    return train_bpe(run.keep_telling(_texts(dataset, "train")), run.spec.vocabulary_size)
 
 
 def _texts(dataset: PreparedDataset, split: str) -> Iterator[str]:

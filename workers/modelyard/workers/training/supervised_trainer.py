@@ -36,6 +36,7 @@ class RunCallback(TrainerCallback):
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """The engine exists from here on."""
         keep_gradient_norm(self.trainer.deepspeed)
+        self.run.phase("step")
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
@@ -82,7 +83,15 @@ class SupervisedTrainer(SFTTrainer):
         """Return the validation losses so far, those before a resume included."""
         return [entry["eval_loss"] for entry in self.state.log_history if "eval_loss" in entry]
 
+    def evaluate(self, *arguments: Any, **named: Any) -> dict[str, float]:
+        """Validate; a long one is not a step that hangs."""
+        self.run.phase("evaluate")
+        figures: dict[str, float] = super().evaluate(*arguments, **named)
+        self.run.phase("step")
+        return figures
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        self.run.phase("save")
         step, losses = self.state.global_step, self.validation_losses()
         with self.run.checkpoint(step, **({"validation_loss": losses[-1]} if losses else {})) as folder:
             barrier()
@@ -94,6 +103,7 @@ class SupervisedTrainer(SFTTrainer):
             if self.run.rank == 0:
                 write_progress(folder, Progress(step=step, world_size=self.run.world_size))
             barrier()
+        self.run.phase("step")
 
     def _move_into(self, folder: Path) -> None:
         written = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"

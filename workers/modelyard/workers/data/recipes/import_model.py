@@ -25,12 +25,15 @@ def main(run: Run[ImportSpec]) -> None:
     run.progress(0.02, "finding the weights")
     weights = find_weights(spec.source, run.options.get("import_dir"))
 
+    run.leave_if_asked()
     run.progress(0.1, f"loading {weights.origin}")
     tokenizer = _load_tokenizer(weights, spec.individual_digits)
     model = _load_model(weights)
 
+    run.leave_if_asked()
     _check_forward(model, tokenizer, weights)
 
+    run.phase("save")
     run.progress(0.7, "saving as safetensors")
     folder = run.output_folder("model")
     _align_special_tokens(model, tokenizer)

@@ -28,10 +28,12 @@ def main(run: Run[PrepareSpec]) -> None:
         raise BadData(f"no row is left of {tally.rows_in}: {reasons}")
     rows = limit_rows(rows, spec, tally)
 
+    run.leave_if_asked()
     run.progress(0.6, f"splitting {len(rows)} rows")
     train, heldout = split_rows(rows, spec.heldout_fraction, spec.seed)
     counts = {"train": len(train), "heldout": len(heldout)}
 
+    run.leave_if_asked()
     run.progress(0.8, "describing the dataset")
     folder = run.output_folder("dataset")
     _write_rows(folder / "train.jsonl", train)
@@ -56,7 +58,8 @@ def _read(run: Run[PrepareSpec], files: list[SourceFile], rows_per_file: list[di
     for index, file in enumerate(files):
         run.progress(0.6 * index / len(files), f"reading {file.name}")
         count = 0
-        for row in rows_of(file, run.spec.schema_, tally):
+        for row in run.keep_telling(rows_of(file, run.spec.schema_, tally)):
+            run.leave_if_asked()
             count += 1
             yield row
         if not count:

@@ -56,8 +56,10 @@ def _score(run: Run[EvaluateSpec], name: str, items: Sequence[Conversation], pro
     from modelyard.workers.language_model import load_language_model, release
 
     progress.what = name
+    run.phase("load")
     template = read_template(run.inputs["prompt"].path) if "prompt" in run.inputs else None
     model = load_language_model(run.inputs[name].path, run.device)
+    run.phase("evaluate")
     try:
         count = min(run.spec.generate_items, len(items))
         return score_model(model, items, template, count, run.spec.max_new_tokens, progress.step), model.precision

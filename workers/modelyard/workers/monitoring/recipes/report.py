@@ -22,6 +22,7 @@ def main(run: Run[MonitorSpec]) -> None:
     service = measure_service_levels(interactions)
     run.progress(0.3, f"{len(interactions)} interactions")
 
+    run.phase("evaluate")
     drift = _measure_drift(run, interactions)
     run.progress(0.9, "drift measured")
 

@@ -22,7 +22,7 @@ def main(run: Run[PromptSpec]) -> None:
     from modelyard.workers.language_model import load_language_model
 
     model = load_language_model(run.inputs["model"].path, run.device)
-
+    run.phase("evaluate")
     progress = Progress(run, total=len(spec.templates) * (len(items) + generate_items))
     scores = {}
     for template in spec.templates:

@@ -38,6 +38,7 @@ def main(run: Run[PretrainSpec]) -> None:
     import transformers
 
     corpus = prepare_corpus(run, dataset)
+    run.phase("compile")
     model = build_model(spec, corpus.tokenizer)
     parameters = model.num_parameters()
     engine, *_ = deepspeed.initialize(
@@ -45,6 +46,7 @@ def main(run: Run[PretrainSpec]) -> None:
     )  # fmt: skip
     keep_gradient_norm(engine)
     if run.resume_from is not None:
+        run.phase("load")
         engine.load_checkpoint(str(run.resume_from), tag=ENGINE_STATE)
     run.progress(progress.step / spec.steps, f"{parameters / 1e6:.1f} M parameters, {len(corpus.train.tokens)} tokens")
     if progress.first_validation_loss is None:
@@ -52,6 +54,7 @@ def main(run: Run[PretrainSpec]) -> None:
 
     tokens, seconds = _train(run, engine, corpus, progress)
 
+    run.phase("save")
     folder = run.output_folder("model")
     save_model(engine, corpus.tokenizer, folder, run.rank)
     figures = _figures(spec, progress, tokens, seconds, time.monotonic() - started)
@@ -75,6 +78,7 @@ def _train(run: Run[PretrainSpec], engine: Any, corpus: Corpus, progress: Progre
     tokens_per_step = engine.train_batch_size() * spec.sequence_length
     report_every = math.ceil(spec.steps / MOST_METRIC_POINTS)
     first_step, seconds = progress.step, 0.0
+    run.phase("step")
     while progress.step < spec.steps:
         began = time.monotonic()
         rate, loss, norm = _step(run, engine, corpus.train, progress.step)
@@ -136,6 +140,7 @@ def _validate(run: Run[PretrainSpec], engine: Any, store: TokenStore, progress: 
     """Measure the mean loss per token on the held-out sequences, shared out over the ranks, and record it."""
     import torch
 
+    run.phase("evaluate")
     numbers = spread_numbers(len(store), VALIDATION_SEQUENCES)
     size = engine.train_micro_batch_size_per_gpu()
     engine.eval()
@@ -154,10 +159,12 @@ def _validate(run: Run[PretrainSpec], engine: Any, store: TokenStore, progress: 
         raise NotFinite(f"the validation loss is {loss} at step {progress.step}")
     progress.last_validation_loss = loss
     run.metrics(progress.step, validation_loss=loss, validation_perplexity=math.exp(loss))
+    run.phase("step")
     return loss
 
 
 def _save_checkpoint(run: Run[PretrainSpec], engine: Any, corpus: Corpus, progress: Progress, loss: float) -> None:
+    run.phase("save")
     with run.checkpoint(progress.step, loss=loss) as folder:
         # The first rank of a machine empties the folder when it enters; nobody may write before that.
         barrier()
@@ -166,6 +173,7 @@ def _save_checkpoint(run: Run[PretrainSpec], engine: Any, corpus: Corpus, progre
             (folder / TOKENIZER_FILE).write_text(corpus.tokenizer.backend_tokenizer.to_str(), encoding="utf-8")
             write_progress(folder, progress)
         barrier()
+    run.phase("step")
 
 
 def _figures(spec: PretrainSpec, progress: Progress, tokens: int, seconds: float, total: float) -> dict[str, Any]:

@@ -34,8 +34,8 @@ def main(run: Run[FinetuneSpec]) -> None:
 
     run.progress(0.0, "tokenizing the conversations")
     tokenizer = _load_tokenizer(model_folder)
-    train = _tokenize(dataset, "train", tokenizer, spec.sequence_length)
-    heldout = _tokenize(dataset, "heldout", tokenizer, spec.sequence_length)
+    train = _tokenize(run, dataset, "train", tokenizer)
+    heldout = _tokenize(run, dataset, "heldout", tokenizer)
 
     run.progress(progress.step / spec.steps, f"{len(train.examples)} conversations, {train.truncated} truncated")
     adapter, merged = run.output_folder("adapter"), run.output_folder("model")
@@ -66,11 +66,13 @@ def _train(
     """Train and write the adapter; return the validation losses. Raises `Stopped` after saving, and `NotFinite`."""
     from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
+    run.phase("compile")
     trainer = _build_trainer(run, model_folder, tokenizer, train, heldout)
     trainer.train(resume_from_checkpoint=str(run.resume_from) if run.resume_from else None)
     if trainer.run_callback.is_stopping:
         leave_ranks()
         raise Stopped
+    run.phase("save")
     save_adapter(run, trainer, adapter)
     losses: list[float] = trainer.validation_losses()
     # The merge needs the memory.
@@ -87,8 +89,9 @@ def _load_tokenizer(folder: Path) -> Any:
     return AutoTokenizer.from_pretrained(folder)
 
 
-def _tokenize(dataset: PreparedDataset, split: str, tokenizer: Any, sequence_length: int) -> CompletionSet:
-    found = tokenize_completions(dataset.rows(split), tokenizer, sequence_length)
+def _tokenize(run: Run[FinetuneSpec], dataset: PreparedDataset, split: str, tokenizer: Any) -> CompletionSet:
+    sequence_length = run.spec.sequence_length
+    found = tokenize_completions(run.keep_telling(dataset.rows(split)), tokenizer, sequence_length)
     if not found.examples:
         raise BadData(
             f"no conversation of the {split} split is left: {found.dropped} have prompts of {sequence_length} tokens "
