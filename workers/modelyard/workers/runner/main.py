@@ -16,6 +16,7 @@ from modelyard.domain.jobs.lifecycle import Outcome, StaleAttempt
 from modelyard.domain.jobs.ownership import finish, own
 from modelyard.domain.jobs.repository import list_attempts, list_resumable
 from modelyard.domain.jobs.tables import Job
+from modelyard.domain.specs import KINDS
 from modelyard.kit.database import Database
 from modelyard.kit.faults import fault
 from modelyard.kit.identifiers import new_secret
@@ -32,6 +33,7 @@ from modelyard.workers.runner.outputs import keep_checkpoint
 from modelyard.workers.runner.preparation import RESUME_FOLDER, make_launch, write_document
 from modelyard.workers.runner.ranks import Ranks, adopt_orphans
 from modelyard.workers.runner.reading import EventReader, LogReader
+from modelyard.workers.runner.stalls import watch_for_stalls
 from modelyard.workers.runner.supervisor import Supervisor
 from modelyard.workers.runner.time_limit import describe_time_limit, find_time_left
 
@@ -124,7 +126,9 @@ def _run(settings: Settings, database: Database, job_id: str, attempt: int, birt
     keeper = CheckpointKeeper(lambda event: keep_checkpoint(database, store, job, folder, event, gang), folder)
     keeper.start()
     events = EventReader(folder / "events.jsonl")
-    supervisor = Supervisor(settings, database, store, job, folder, birth.ranks, lease, keeper, events, logs, gang, time_left)
+    stalls = None if KINDS[job.kind].is_service else watch_for_stalls(settings, folder)
+    files = (keeper, events, logs)
+    supervisor = Supervisor(settings, database, store, job, folder, birth.ranks, lease, *files, gang, time_left, stalls)
     stop["supervisor"] = supervisor
     if stop["requested"]:
         supervisor.drain_requested = True

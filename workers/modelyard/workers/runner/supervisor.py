@@ -33,7 +33,7 @@ from modelyard.workers.runner.outcome import Ending, Evidence, classify
 from modelyard.workers.runner.outputs import register_outputs, store_outputs
 from modelyard.workers.runner.ranks import Ranks, wait_for_change
 from modelyard.workers.runner.reading import EventReader, LogReader, last_lines
-from modelyard.workers.runner.stalls import StallWatch, dump_stacks, watch_for_stalls
+from modelyard.workers.runner.stalls import StallWatch, dump_stacks
 from modelyard.workers.runner.time_limit import describe_time_limit
 
 TICK_SECONDS = 0.5
@@ -63,6 +63,8 @@ class Supervisor:
     """The other nodes, if the job has several."""
     time_left_seconds: float | None = None
     """Of the job's time limit, when the ranks started."""
+    stalls: StallWatch | None = None
+    """None for a service, which rests until it is asked something."""
     stop_reason: str | None = None
     drain_requested: bool = False
     seen: list[dict[str, Any]] = field(default_factory=list)
@@ -75,13 +77,8 @@ class Supervisor:
     _started_at: float = field(default_factory=time.monotonic)
     _is_ready: bool = False
     _was_ended_by_gang: bool = False
-    _stalls: StallWatch | None = None
     _codes_before_end: list[int | None] | None = None
     """Exit codes when we ended the ranks: those without one had not failed by themselves."""
-
-    def __post_init__(self) -> None:
-        if not KINDS[self.job.kind].is_service:  # which rests until it is asked something
-            self._stalls = watch_for_stalls(self.settings, self.folder)
 
     def run(self) -> None:
         """Supervise until the ranks are gone, then report. Raises `StaleAttempt` when the job has another owner."""
@@ -183,7 +180,7 @@ class Supervisor:
 
     def _check_stall(self) -> None:
         """End a run that stands still; its ranks say where they are before."""
-        stall = self._stalls.look() if self._stalls else None
+        stall = self.stalls.look() if self.stalls else None
         if stall is None or self.stop_reason is not None or self.ranks.is_over():
             return
         log.warning("the run stands still", job_id=self.job.id, phase=stall.phase, silent_seconds=stall.silent_seconds)
