@@ -23,7 +23,8 @@ from modelyard.api.jobs.decisions import router as decisions
 from modelyard.api.jobs.direct import DirectSubmit
 from modelyard.api.jobs.endpoints import router as jobs
 from modelyard.api.pipelines.endpoints import router as pipelines
-from modelyard.api.projects.endpoints import router as keys
+from modelyard.api.projects.endpoints import router as projects
+from modelyard.api.projects.keys import router as keys
 from modelyard.api.registry.endpoints import routers as registry
 from modelyard.api.schedules.endpoints import router as schedules
 from modelyard.api.usage.endpoints import router as usage
@@ -80,6 +81,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         workers,
         invariants,
         usage,
+        projects,
         keys,
     ):
         app.include_router(router)

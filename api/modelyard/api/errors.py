@@ -23,6 +23,7 @@ TITLES = {
     409: "Conflict",
     413: "Too large",
     422: "The request cannot be used as it is",
+    429: "Too many",
     500: "Internal error",
     502: "The model server did not answer",
     503: "Not available now",

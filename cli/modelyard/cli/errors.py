@@ -57,6 +57,7 @@ _BY_STATUS: dict[int, type[CommandError]] = {
     409: Conflict,
     413: WrongUsage,
     422: WrongUsage,
+    429: Conflict,
     502: ServerUnreachable,
     503: ServerUnreachable,
     504: ServerUnreachable,

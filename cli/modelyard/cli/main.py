@@ -5,7 +5,18 @@ import sys
 
 import typer
 
-from modelyard.cli.commands import administration, datasets, decisions, jobs, platform, processes, schedules, usage, workers
+from modelyard.cli.commands import (
+    administration,
+    datasets,
+    decisions,
+    jobs,
+    platform,
+    processes,
+    projects,
+    schedules,
+    usage,
+    workers,
+)
 from modelyard.cli.errors import CommandError
 from modelyard.cli.translation import translate
 
@@ -24,6 +35,7 @@ datasets.register(app)
 processes.register(app)
 workers.register(app)
 administration.register(app)
+projects.register(app)
 usage.register(app)
 
 

@@ -1,1 +1,1 @@
-"""API keys over HTTP."""
+"""Projects and their API keys over HTTP."""

@@ -1,89 +1,48 @@
-"""Routes of API keys; only for keys with the scope `admin`."""
+"""Routes of projects; only for keys with the scope `admin`, which may look at every project and change it."""
 
-import time
-from typing import Annotated, Literal
+from fastapi import APIRouter, Response
 
-from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
-from sqlmodel import Session
-
-from modelyard.api.dependencies import Admin, OnceDep, PlatformDep
-from modelyard.api.errors import ApiError
-from modelyard.api.times import Time
+from modelyard.api.dependencies import Admin, OnceDep, PageDep, PlatformDep
+from modelyard.api.pages import PageOf
+from modelyard.api.projects.schemas import ProjectCreate, ProjectPatch, ProjectPublic
+from modelyard.api.projects.service import show_project
 from modelyard.domain.projects import repository
 
-router = APIRouter(prefix="/v1/keys", tags=["keys"])
-
-
-class KeyCreate(BaseModel):
-    """A key to make, bound to the caller's project."""
-
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"name": "nightly", "scopes": ["read", "write"]}]})
-
-    name: Annotated[str, Field(min_length=1, max_length=100)]
-    scopes: list[Literal["read", "write", "admin"]] = Field(default=["read", "write"], min_length=1)
-
-
-class KeyPublic(BaseModel):
-    """A key without its secret."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    id: str
-    name: str
-    hint: str
-    scopes: list[str]
-    created_at: Time
-    revoked_at: Time | None
-
-
-class KeyMade(KeyPublic):
-    """A key with its secret, shown this once."""
-
-    key: str
-
-
-class KeyList(BaseModel):
-    """All keys of a project."""
-
-    data: list[KeyPublic]
-
-
-@router.post("", status_code=201)
-def create_key(body: KeyCreate, platform: PlatformDep, caller: Admin, once: OnceDep) -> KeyMade:
-    """Make a key. The secret is in this answer and nowhere else: a repeated `Idempotency-Key` is answered with 409."""
-    made: list[KeyMade] = []
-
-    def make(session: Session) -> str:
-        row, secret = repository.create_key(session, caller.project_id, body.name, tuple(body.scopes))
-        made.append(KeyMade(**KeyPublic.model_validate(row).model_dump(), key=secret))
-        return row.id
-
-    id_, is_new = once.create(caller, make)
-    if not is_new:
-        message = (
-            f"Idempotency-Key {once.key!r} already made {id_}, whose secret was shown once and is not kept. "
-            f"If it did not arrive: DELETE /v1/keys/{id_} and make a key under a new Idempotency-Key"
-        )
-        raise ApiError(409, "secret_already_shown", message, field="Idempotency-Key", value=once.key)
-    return made[-1]
+router = APIRouter(prefix="/v1/projects", tags=["projects"])
 
 
 @router.get("")
-def list_keys(platform: PlatformDep, caller: Admin) -> KeyList:
-    """All keys of the project, without secrets."""
+def list_projects(platform: PlatformDep, caller: Admin, page: PageDep) -> PageOf[ProjectPublic]:
+    """All projects, oldest first, each with its share, its quotas and what it uses now."""
     with platform.database.read() as session:
-        rows = repository.list_keys(session, caller.project_id)
-        return KeyList(data=[KeyPublic.model_validate(row) for row in rows])
+        rows = repository.list_projects(session, page.after, page.limit + 1)
+        shown = [show_project(session, row) for row in rows[: page.limit]]
+    has_more = len(rows) > page.limit
+    return PageOf(data=shown, has_more=has_more, next=shown[-1].id if has_more else None)
 
 
-@router.delete("/{key_id}", status_code=204)
-def revoke_key(key_id: str, platform: PlatformDep, caller: Admin) -> None:
-    """Revoke a key at once."""
-    if key_id == caller.key_id:
-        raise ApiError(409, "own_key", "A key cannot revoke itself; use another admin key", field="key_id", value=key_id)
+@router.post("", status_code=201)
+def create_project(body: ProjectCreate, response: Response, platform: PlatformDep, caller: Admin, once: OnceDep) -> ProjectPublic:
+    """Make a project. 409 if there is one of that name."""
+    id_, _ = once.create(caller, lambda session: repository.create_project(session, **body.model_dump()).id)
+    response.headers["Location"] = f"/v1/projects/{id_}"
+    with platform.database.read() as session:
+        return show_project(session, repository.get_project_or_raise(session, id_))
+
+
+@router.get("/{project}")
+def get_project(project: str, platform: PlatformDep, caller: Admin) -> ProjectPublic:
+    """One project, by name or id."""
+    with platform.database.read() as session:
+        return show_project(session, repository.get_project_or_raise(session, project))
+
+
+@router.patch("/{project}")
+def change_project(project: str, body: ProjectPatch, platform: PlatformDep, caller: Admin) -> ProjectPublic:
+    """Change share and quotas, by name or id. The scheduler holds and releases jobs accordingly within seconds."""
     with platform.database.write() as session:
-        row = repository.get_key_or_raise(session, caller.project_id, key_id)
-        row.revoked_at = time.time()
+        row = repository.get_project_or_raise(session, project)
+        row.sqlmodel_update(body.model_dump(exclude_unset=True))
         session.add(row)
-    platform.callers.forget()
+        session.flush()
+        return show_project(session, row)

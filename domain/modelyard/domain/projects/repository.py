@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from sqlalchemy import CursorResult, delete, tuple_
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
-from modelyard.domain.errors import IdempotencyMismatch, NotFound
+from modelyard.domain.errors import Conflict, IdempotencyMismatch, NotFound
 from modelyard.domain.projects.tables import ApiKey, Project, RememberedRequest
 from modelyard.kit.database import database_now
 from modelyard.kit.identifiers import new_id, new_secret
@@ -19,6 +20,16 @@ DEFAULT_PROJECT = "default"
 SCOPES = ("read", "write", "admin")
 REMEMBERED_DAYS = 7
 """How long an `Idempotency-Key` counts: far longer than any client tries again."""
+
+
+class ProjectExists(Conflict):
+    """There is a project of this name."""
+
+    code = "project_exists"
+
+    def __init__(self, name: str) -> None:
+        way_out = f"change it (PATCH /v1/projects/{name}) or choose another name"
+        super().__init__(f"There is a project {name!r} already; {way_out}", field="name", value=name)
 
 
 @dataclass(frozen=True)
@@ -45,8 +56,34 @@ def get_or_create_project(session: Session, name: str = DEFAULT_PROJECT) -> Proj
 
 
 def find_project(session: Session, name: str) -> Project | None:
-    """The project of a name, if there is one."""
-    return session.exec(select(Project).where(Project.name == name)).first()
+    """The project of a name, else of an id, if there is one."""
+    return session.exec(select(Project).where(Project.name == name)).first() or session.get(Project, name)
+
+
+def get_project_or_raise(session: Session, name: str) -> Project:
+    """The project of a name or an id. Raises `NotFound`."""
+    project = find_project(session, name)
+    if project is None:
+        message = f"There is no project {name!r}; GET /v1/projects lists them, POST /v1/projects makes one"
+        raise NotFound(message, field="project", value=name)
+    return project
+
+
+def list_projects(session: Session, after: str | None = None, limit: int = 20) -> Sequence[Project]:
+    """Oldest first; `after` is the id of the last row of the page before."""
+    query = select(Project).order_by(col(Project.id)).limit(limit)
+    return session.exec(query.where(Project.id > after) if after else query).all()
+
+
+def create_project(session: Session, name: str, **values: Any) -> Project:
+    """Make a project. Raises `ProjectExists`."""
+    project = Project(id=new_id("proj"), name=name, created_at=time.time(), **values)
+    try:
+        with session.begin_nested():
+            session.add(project)
+    except IntegrityError:
+        raise ProjectExists(name) from None
+    return project
 
 
 def create_key(
