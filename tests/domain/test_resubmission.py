@@ -1,5 +1,7 @@
 """Trying again: what is over stays as it ended, a new job goes on from there."""
 
+import threading
+
 import pytest
 from factories import Factory, write
 from pipeline_steps import create, fail, jobs_of, look, step, succeed
@@ -10,6 +12,7 @@ from modelyard.domain.jobs.recording import add_checkpoint
 from modelyard.domain.jobs.repository import get_job_or_raise, list_resumable
 from modelyard.domain.jobs.resubmission import RETRIABLE, NotRetriable, RetryChanges, retry
 from modelyard.domain.jobs.tables import Job
+from modelyard.domain.pipelines.advancement import settle
 from modelyard.domain.pipelines.lifecycle import newest_of_steps
 from modelyard.domain.pipelines.repository import list_jobs_of
 from modelyard.domain.pipelines.resubmission import NothingToRetry, retry_pipeline, retry_step
@@ -156,6 +159,18 @@ class TestRetryPipeline:
             look(factory, jobs["a"].pipeline_id)
         with pytest.raises(NothingToRetry, match=ending):
             write(factory.database, retry_pipeline, jobs["a"].pipeline_id)
+
+    def test_nobody_settles_it_meanwhile(self, factory: Factory) -> None:
+        jobs = create(factory, {"a": step("import")})
+        id_ = str(jobs["a"].pipeline_id)
+        fail(factory, jobs["a"])
+        scheduler = threading.Thread(target=write, args=(factory.database, settle, id_))
+        with factory.database.write() as session:
+            retry_pipeline(session, id_)
+            scheduler.start()
+            scheduler.join(0.3)  # it waits for this transaction, and so must not judge by what was there before
+        scheduler.join()
+        assert factory.get(Pipeline, id_).state == "running"
 
 
 class TestRetryStep:
