@@ -208,6 +208,18 @@ class TestFill:
         assert factory.find(select(Job)) == []
         assert fill(factory, schedule) is None
 
+    def test_half_a_pipeline_is_none(self, factory: Factory) -> None:
+        schedule = make(factory, job=None, pipeline={"name": "x", "jobs": {"a": {"spec": spec_of("import")}}})
+        wrong = {"spec": spec_of("import"), "resources": {"slots": 2}}
+        with factory.database.write() as session:
+            row = session.get_one(Schedule, schedule.id)
+            row.pipeline = {"name": "x", "jobs": {"a": {"spec": spec_of("import")}, "b": wrong}}
+        become_due(factory, schedule)
+        slot = fill(factory, schedule)
+        assert slot is not None
+        assert str(slot.message).startswith("Refused: resources.slots: a import job")
+        assert factory.find(select(Job)) + factory.find(select(Pipeline)) == []
+
     def test_a_slot_that_is_filled_stays_as_it_is(self, factory: Factory) -> None:
         schedule = make(factory)
         due_at = become_due(factory, schedule)
