@@ -9,6 +9,7 @@ from modelyard.domain.jobs.ownership import finish
 from modelyard.domain.jobs.parts import part_keys
 from modelyard.domain.jobs.recording import forget_checkpoints, list_discarded
 from modelyard.domain.jobs.repository import find_with_dead_lease, list_checkpoints, list_with_dead_lease
+from modelyard.domain.jobs.tables import Job
 from modelyard.domain.projects.repository import forget_requests
 from modelyard.domain.workers.hosts import forget_strikes
 from modelyard.domain.workers.repository import forget_workers, mark_silent_offline
@@ -89,3 +90,7 @@ def discard_checkpoints(database: Database, store: ArtifactStore) -> None:
         with database.write() as session:
             forget_checkpoints(session, job_id)
         log.info("checkpoints discarded", job_id=job_id, checkpoints=len(keys))
+
+
+def _keys_of(session: Session, job: Job) -> list[str]:
+    return [key for each in list_checkpoints(session, job.id) for key in part_keys(each.artifact_key, job.nodes)]

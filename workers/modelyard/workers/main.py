@@ -18,6 +18,7 @@ from modelyard.workers.engine.attempts import Engine
 from modelyard.workers.engine.capacity import Capacity
 from modelyard.workers.engine.heartbeat import Heartbeat, describe_worker
 from modelyard.workers.engine.nursery import Nursery
+from modelyard.workers.engine.reaper import Reaper
 from modelyard.workers.engine.seats import SeatTaker
 from modelyard.workers.tasks import register_tasks
 
@@ -40,7 +41,8 @@ def main(name: str, stages: list[str], slots: int, gpus: tuple[int, ...] = (), s
     set_up_logs(settings.log_level)
     host = socket.gethostname()
     engine = _make_engine(settings, f"{name}@{host}", SlotPool(_slot_folder(settings), name, slots, gpus))
-    engine.remove_strays()
+    reaper = Reaper(settings, engine.database)
+    reaper.look(is_sure=True)
     engine.nursery = Nursery(settings, stages, has_gpus=bool(gpus))
     engine.nursery.start()
     queues = queues_of_worker(stages, slots, len(gpus))
@@ -48,7 +50,7 @@ def main(name: str, stages: list[str], slots: int, gpus: tuple[int, ...] = (), s
     app = make_app(settings)
     declare_queues(app, queues)
     register_tasks(app, engine)
-    _connect_signals(engine, heartbeat, SeatTaker(engine))
+    _connect_signals(engine, heartbeat, SeatTaker(engine), reaper)
     gate_queues(app, engine.capacity.listens_to)
     try:
         return _run_celery(app, f"{name}@{host}", max(slots + len(gpus), 1))
@@ -64,7 +66,7 @@ def _slot_folder(settings: Settings) -> Path:
     return settings.folder("slots")
 
 
-def _connect_signals(engine: Engine, heartbeat: Heartbeat, seats: SeatTaker) -> None:
+def _connect_signals(engine: Engine, heartbeat: Heartbeat, seats: SeatTaker, reaper: Reaper) -> None:
     def received(request: Any, **_: Any) -> None:
         if request.name == TASK:
             engine.capacity.receive(request.id)
@@ -73,6 +75,7 @@ def _connect_signals(engine: Engine, heartbeat: Heartbeat, seats: SeatTaker) -> 
         heartbeat.beat()
         heartbeat.start()
         seats.start()
+        reaper.start()
         log.info("worker ready", worker=engine.worker_id)
 
     def shutting_down(**_: Any) -> None:
@@ -80,6 +83,7 @@ def _connect_signals(engine: Engine, heartbeat: Heartbeat, seats: SeatTaker) -> 
 
     def shut_down(**_: Any) -> None:
         seats.stop(engine.settings.stop_grace_seconds)
+        reaper.stop()
         heartbeat.stop()
 
     signals.task_received.connect(received, weak=False)

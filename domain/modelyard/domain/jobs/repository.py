@@ -1,6 +1,7 @@
 """Every query about jobs that is not about owning one."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlmodel import Session, col, select
@@ -8,7 +9,7 @@ from sqlmodel import Session, col, select
 from modelyard.domain.errors import NotFound
 from modelyard.domain.jobs.lifecycle import ACTIVE, JobState
 from modelyard.domain.jobs.tables import Attempt, Checkpoint, Job, JobEvent, LogChunk, MetricPoint
-from modelyard.kit.database import database_now
+from modelyard.kit.database import database_now, read_clock
 
 
 def get_job_or_raise(session: Session, project_id: str, job_id: str, for_update: bool = False) -> Job:
@@ -138,6 +139,20 @@ def find_with_dead_lease(session: Session, job_id: str, grace_seconds: float) ->
 
 def _with_dead_lease(grace_seconds: float) -> Any:
     return select(Job).where(col(Job.state).in_(ACTIVE), col(Job.lease_expires_at) + grace_seconds < database_now())
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Who owns a job, and until when: None for nobody."""
+
+    attempt: int
+    expires_at: float | None
+
+
+def find_leases(session: Session, job_ids: Collection[str]) -> tuple[dict[str, Lease], float]:
+    """Job id -> its lease, unknown ids left out; and the database's clock."""
+    query = select(Job.id, Job.attempt, Job.lease_expires_at).where(col(Job.id).in_(job_ids))
+    return {id_: Lease(attempt, expires_at) for id_, attempt, expires_at in session.exec(query).all()}, read_clock(session)
 
 
 def find_job(session: Session, job_id: str, for_update: bool = False) -> Job | None:

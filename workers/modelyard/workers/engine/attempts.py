@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from modelyard.domain.jobs.lifecycle import Outcome, StaleAttempt
 from modelyard.domain.jobs.ownership import claim, finish
-from modelyard.domain.jobs.repository import find_job
 from modelyard.domain.jobs.tables import Job
 from modelyard.kit.broker import BrokerErrors
 from modelyard.kit.database import Database, DatabaseAway
@@ -16,7 +15,7 @@ from modelyard.kit.settings import Settings
 from modelyard.kit.slots import HeldSlots
 from modelyard.workers.engine.capacity import Capacity
 from modelyard.workers.engine.nursery import Nursery
-from modelyard.workers.engine.processes import find_tagged, kill_tagged, split_tag, start_runner, tag_of
+from modelyard.workers.engine.processes import kill_tagged, start_runner, tag_of
 from modelyard.workers.engine.warm_runner import WarmRunner
 
 Runner = subprocess.Popen[bytes] | WarmRunner
@@ -61,15 +60,6 @@ class Engine:
         for runner in list(self.runners.values()):
             if runner.poll() is None:
                 runner.terminate()
-
-    def remove_strays(self) -> None:
-        """Kill processes of attempts that no longer own their job; left by a machine's earlier life."""
-        for tag in find_tagged(self.settings.data_dir):
-            job_id, number, _ = split_tag(tag)
-            with self.database.read() as session:
-                job = find_job(session, job_id)
-            if job is None or job.attempt != number or job.lease_expires_at is None:
-                kill_tagged(tag)
 
     def _claim(self, queue: str, held: HeldSlots) -> Job | None:
         names = [slot.name for slot in held.slots]
