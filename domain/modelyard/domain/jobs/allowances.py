@@ -9,7 +9,7 @@ from sqlmodel import Session, col, select
 
 from modelyard.domain.jobs.admission import ADMITTED, Verdict
 from modelyard.domain.jobs.lifecycle import ACTIVE, HeldReason, JobState
-from modelyard.domain.jobs.tables import Job
+from modelyard.domain.jobs.tables import OWNED, Job
 from modelyard.domain.jobs.tallies import Total, total_by_state
 from modelyard.domain.projects.tables import Project
 from modelyard.domain.scheduling.quotas import Quotas, Use, check_length, has_room, month_start, sum_hours, why_held
@@ -101,7 +101,7 @@ def read_hours_this_month(session: Session, project_id: str) -> float:
     entered = select(func.sum(col(UsageEntry.slots) * (col(UsageEntry.finished_at) - started)))
     ended = session.exec(entered.where(UsageEntry.project_id == project_id, UsageEntry.finished_at > since)).one() or 0.0
     running: Any = select(Job.slots, Job.nodes, Job.started_at)
-    running = running.where(Job.project_id == project_id, col(Job.state).in_(ACTIVE))
+    running = running.where(Job.project_id == project_id, OWNED, col(Job.state).in_(ACTIVE))
     spans = [(slots * nodes, began or now, now) for slots, nodes, began in session.execute(running)]
     return float(ended) / HOUR_SECONDS + sum_hours(spans, since)
 

@@ -14,7 +14,7 @@ from modelyard.domain.jobs.queues import Shape, parse_queue
 from modelyard.domain.jobs.repository import last_log_lines, list_attempts
 from modelyard.domain.jobs.seats import list_lingering
 from modelyard.domain.jobs.situation import Kept, Server, Situation
-from modelyard.domain.jobs.tables import Attempt, Job, JobEvent
+from modelyard.domain.jobs.tables import OWNED, Attempt, Job, JobEvent
 from modelyard.domain.scheduling.gangs import count_room
 from modelyard.domain.specs import KINDS
 from modelyard.domain.workers.repository import SILENT_SECONDS
@@ -104,7 +104,7 @@ def _list_line(session: Session, job: Job) -> Sequence[Job]:
 
 def _list_holders(session: Session, servers: Sequence[Server]) -> Sequence[Job]:
     names = [server.worker_id for server in servers]
-    query = select(Job).where(col(Job.state).in_(ACTIVE), col(Job.worker_id).in_(names))
+    query = select(Job).where(OWNED, col(Job.state).in_(ACTIVE), col(Job.worker_id).in_(names))
     return session.exec(query.order_by(col(Job.started_at))).all()
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from sqlalchemy import BigInteger, Double, Index, UniqueConstraint, text
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field, SQLModel, col
 
 from modelyard.domain.columns import json_field, serial_field, text_field, time_field
 from modelyard.domain.pipelines.tables import PIPELINE_ID
@@ -12,6 +12,9 @@ from modelyard.domain.projects.tables import PROJECT_ID
 JOB_ID = "job.id"
 HELD = text("state = 'held'")
 """The condition of a partial index: a query that is to use it says the same, letter by letter."""
+QUEUED = text("state = 'queued'")
+LEASED = text("lease_expires_at IS NOT NULL")
+IN_PIPELINE = text("pipeline_id IS NOT NULL")
 DISCARDED = text("stop_requested = 'discarded'")
 """Cancelled jobs whose checkpoints are still to be removed, and those about to be."""
 
@@ -21,13 +24,14 @@ class Job(SQLModel, table=True):
 
     __tablename__ = "job"
     __table_args__ = (
-        Index("ix_job_claim", "queue", "state", "order_key"),
+        Index("ix_job_claim", "queue", "state", "order_key", "id"),
         Index("ix_job_project_kind", "project_id", "kind", "id"),
         Index("ix_job_project_state", "project_id", "state", "id"),
-        Index("ix_job_lease", "state", "lease_expires_at"),
+        Index("ix_job_lease", "lease_expires_at", sqlite_where=LEASED, postgresql_where=LEASED),
+        Index("ix_job_pipeline", "pipeline_id", "id", sqlite_where=IN_PIPELINE, postgresql_where=IN_PIPELINE),
         Index("ix_job_waiting", "project_id", "state", "queue", "order_key"),
         Index("ix_job_fingerprint", "project_id", "fingerprint"),
-        Index("ix_job_not_before", "state", "not_before"),
+        Index("ix_job_not_before", "not_before", sqlite_where=QUEUED, postgresql_where=QUEUED),
         Index("ix_job_gang", "state", "order_key", sqlite_where=text("nodes > 1"), postgresql_where=text("nodes > 1")),
         # Only of held jobs: a hundred thousand that wait for room in a quota must not slow the look at the few others down.
         Index("ix_job_held", "reason", "project_id", "queue", "order_key", sqlite_where=HELD, postgresql_where=HELD),
@@ -80,7 +84,7 @@ class Job(SQLModel, table=True):
     not_before: float = Field(default=0.0, sa_type=Double)
     """Not claimed earlier than this, e.g. while a retry backs off."""
 
-    pipeline_id: str | None = Field(default=None, foreign_key=PIPELINE_ID, index=True)
+    pipeline_id: str | None = Field(default=None, foreign_key=PIPELINE_ID)
     step: str | None = None
     depends_on: list[str] = json_field(list)
     """Steps of the same pipeline."""
@@ -101,6 +105,10 @@ class Job(SQLModel, table=True):
     ready_at: float | None = time_field()
     """When a service began to answer."""
     finished_at: float | None = time_field()
+
+
+OWNED: Any = col(Job.lease_expires_at).is_not(None)
+"""Jobs that run, found by `ix_job_lease`. Their states alone say so too, but lead no database past a million others."""
 
 
 class Attempt(SQLModel, table=True):

@@ -4,7 +4,7 @@ A sum over `job_tally` is right in every transaction: rows are appended in the t
 replaces rows by their sum in one transaction. Appending waits for nobody, as updating one counter would.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ from sqlalchemy import delete, func, insert
 from sqlmodel import Session, col, select
 
 from modelyard.domain.jobs.lifecycle import ACTIVE, JobState
-from modelyard.domain.jobs.tables import Job, JobTally
+from modelyard.domain.jobs.tables import QUEUED, Job, JobTally
 from modelyard.kit.database import database_now
 
 ADDED_UP_AT_ONCE = 10_000
@@ -91,11 +91,9 @@ def add_up(session: Session) -> int:
 def count_claimable(session: Session) -> dict[str, int]:
     """Waiting jobs per queue that could be claimed now: what the number of tickets should be."""
     waiting = _sum_by_queue(session, JobState.QUEUED)
-    later = (
-        select(Job.queue, func.count()).where(Job.state == JobState.QUEUED, Job.not_before > database_now()).group_by(Job.queue)
-    )
-    backing_off = dict(session.exec(later).all())
-    claimable = {queue: number - backing_off.get(queue, 0) for queue, number in waiting.items()}
+    # Counted here: GROUP BY would make the database go through the waiting jobs of each queue.
+    backing_off = Counter(session.exec(select(Job.queue).where(QUEUED, Job.not_before > database_now())).all())
+    claimable = {queue: number - backing_off[queue] for queue, number in waiting.items()}
     return {queue: number for queue, number in claimable.items() if number > 0}
 
 

@@ -7,7 +7,7 @@ from sqlalchemy import Double, case, func, update
 from sqlmodel import Session, col, select
 
 from modelyard.domain.jobs.lifecycle import ACTIVE
-from modelyard.domain.jobs.tables import Job
+from modelyard.domain.jobs.tables import OWNED, Job
 from modelyard.domain.projects.tables import Project
 from modelyard.domain.scheduling.fair_share import ProjectUsage, decay, weigh
 from modelyard.kit.database import database_now, read_clock
@@ -45,7 +45,7 @@ def read_usage(session: Session, project_ids: Collection[str]) -> dict[str, Proj
         for project_id, share, recent, recent_at in session.exec(select(*columns).where(col(Project.id).in_(project_ids)))
     }
     running: Any = select(Job.project_id, Job.slots, Job.nodes, Job.started_at)
-    running = running.where(col(Job.project_id).in_(project_ids), col(Job.state).in_(ACTIVE))
+    running = running.where(col(Job.project_id).in_(project_ids), OWNED, col(Job.state).in_(ACTIVE))
     for project_id, slots, nodes, started_at in session.execute(running):
         known = usage[project_id]
         live = weigh(slots * nodes, now - (started_at or now), half_life)

@@ -12,7 +12,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlmodel import Session, col, select
 
 from modelyard.domain.jobs.lifecycle import ACTIVE
-from modelyard.domain.jobs.tables import Attempt, Job
+from modelyard.domain.jobs.tables import OWNED, Attempt, Job
 from modelyard.domain.projects.tables import Project
 from modelyard.domain.usage.accounting import Split
 from modelyard.domain.usage.ledger import make_entry
@@ -140,6 +140,7 @@ def _running(
     if period.end is not None and period.end < now:
         return
     query = select(Job, Attempt, Project.name).where(
+        OWNED,
         col(Job.state).in_(ACTIVE),
         col(Attempt.job_id) == col(Job.id),
         col(Attempt.seq) == col(Job.attempt),

@@ -8,7 +8,7 @@ from sqlmodel import Session, col, select
 
 from modelyard.domain.jobs.lifecycle import ACTIVE, JobState, Outcome
 from modelyard.domain.jobs.ownership import add_event
-from modelyard.domain.jobs.tables import Job, Seat
+from modelyard.domain.jobs.tables import OWNED, Job, Seat
 from modelyard.domain.workers.tables import Worker
 
 
@@ -38,7 +38,7 @@ def list_to_hand_over(session: Session) -> Sequence[Job]:
 
 def list_busy(session: Session) -> frozenset[str]:
     """Workers that run a job, or a part of one, now."""
-    alone = select(Job.worker_id).where(col(Job.state).in_(ACTIVE), col(Job.worker_id).is_not(None))
+    alone = select(Job.worker_id).where(OWNED, col(Job.state).in_(ACTIVE), col(Job.worker_id).is_not(None))
     parts = select(Seat.worker_id).join(Job, (col(Job.id) == Seat.job_id) & (col(Job.attempt) == Seat.attempt))
-    seated = parts.where(col(Job.state).in_(ACTIVE), Seat.state != "left")
+    seated = parts.where(OWNED, col(Job.state).in_(ACTIVE), Seat.state != "left")
     return frozenset(name for name in [*session.exec(alone).all(), *session.exec(seated).all()] if name is not None)

@@ -9,7 +9,7 @@ from modelyard.domain.jobs.allowances import read_quotas
 from modelyard.domain.jobs.lifecycle import ACTIVE, JobState
 from modelyard.domain.jobs.prediction import TELLING_PROGRESS
 from modelyard.domain.jobs.repository import list_claimable
-from modelyard.domain.jobs.tables import Attempt, Job, Seat
+from modelyard.domain.jobs.tables import OWNED, Attempt, Job, Seat
 from modelyard.domain.jobs.tallies import count_claimable, total_by_state
 from modelyard.domain.scheduling.quotas import Quotas, has_room
 from modelyard.domain.scheduling.yard import Pool, Reserved, Running, Waiting, Yard
@@ -90,7 +90,7 @@ def _qualify(worker_id: str, names: Sequence[str] | frozenset[str]) -> frozenset
 
 def _list_running(session: Session, now: float) -> list[Running]:
     query = select(Job, Attempt).join(Attempt, (col(Attempt.job_id) == col(Job.id)) & (col(Attempt.seq) == col(Job.attempt)))
-    rows = session.exec(query.where(col(Job.state).in_(ACTIVE), Job.nodes == 1)).all()
+    rows = session.exec(query.where(OWNED, col(Job.state).in_(ACTIVE), Job.nodes == 1)).all()
     return [_describe_running(job, attempt, now) for job, attempt in rows]
 
 
@@ -120,7 +120,7 @@ def _predict_end(job: Job, attempt: Attempt, now: float) -> float | None:
 def _list_seated(session: Session) -> list[Running]:
     """Seats of gangs: never displaced, for that would end the whole gang."""
     of_newest: Any = (col(Job.id) == col(Seat.job_id)) & (col(Job.attempt) == col(Seat.attempt))
-    query = select(Seat, Job).join(Job, of_newest).where(col(Job.state).in_(ACTIVE), Seat.state == "running")
+    query = select(Seat, Job).join(Job, of_newest).where(OWNED, col(Job.state).in_(ACTIVE), Seat.state == "running")
     return [
         Running(
             job.id,
