@@ -6,7 +6,7 @@ from sqlmodel import Session
 
 from modelyard.domain.jobs.lifecycle import JobState, Outcome
 from modelyard.domain.jobs.repository import find_job
-from modelyard.domain.scheduling.preemption import Victims, choose_victims
+from modelyard.domain.scheduling.preemption import MARGIN, Victims, choose_victims
 from modelyard.domain.scheduling.reservations import Release, Reserve, decide_reservations
 from modelyard.domain.scheduling.strikes import Blow, Exclude, Record, decide_exclusions
 from modelyard.domain.scheduling.yard import Waiting
@@ -14,7 +14,7 @@ from modelyard.domain.workers.handing_over import ask_to_leave, list_to_hand_ove
 from modelyard.domain.workers.hosts import exclude, list_hosts, list_strikes
 from modelyard.domain.workers.repository import list_serving
 from modelyard.domain.workers.reservations import forget_expired, list_reservations, release, renew_reservation, reserve
-from modelyard.domain.workers.survey import list_waiting, survey
+from modelyard.domain.workers.survey import has_preemptible, list_waiting, survey
 from modelyard.kit.database import Database, read_clock
 from modelyard.kit.logs import get_logger
 from modelyard.kit.settings import Settings
@@ -26,8 +26,7 @@ def place(database: Database, settings: Settings) -> None:
     """Keep slots for jobs that waited too long, and make room for the most important one that may displace others."""
     with database.read() as session:
         waiting = list_waiting(session)
-        shortest = min(settings.reserve_after_seconds, settings.preempt_after_seconds)
-        if not list_reservations(session) and all(job.waited_seconds < shortest for job in waiting):
+        if not _is_worth_a_survey(session, waiting, settings):
             return
         yard = survey(session)
     decided = decide_reservations(waiting, yard, settings.reserve_after_seconds)
@@ -39,6 +38,16 @@ def place(database: Database, settings: Settings) -> None:
         victims = choose_victims(job, after, settings.stop_grace_seconds)
         if victims is not None and _preempt(database, job, victims):
             return  # one at a time: the next look sees who is leaving
+
+
+def _is_worth_a_survey(session: Session, waiting: list[Waiting], settings: Settings) -> bool:
+    """Whether anything could come of it: most of the time jobs wait for slots and nothing is to be done about it."""
+    if list_reservations(session) or any(
+        job.slots > 1 and job.waited_seconds >= settings.reserve_after_seconds for job in waiting
+    ):
+        return True
+    late = [job.priority for job in waiting if job.waited_seconds >= settings.preempt_after_seconds]
+    return bool(late) and has_preemptible(session, max(late) - MARGIN)
 
 
 def _keep(database: Database, decided: list[Reserve | Release]) -> None:

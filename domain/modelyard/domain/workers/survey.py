@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import sqlalchemy
 from sqlmodel import Session, col, select
 
 from modelyard.domain.jobs.allowances import read_quotas
@@ -88,33 +89,44 @@ def _qualify(worker_id: str, names: Sequence[str] | frozenset[str]) -> frozenset
     return frozenset(f"{host if name.startswith('gpu') else worker_id}/{name}" for name in names)
 
 
+def has_preemptible(session: Session, highest_priority: int) -> bool:
+    """Whether some running job of at most this priority may be displaced."""
+    running = (OWNED, Job.state == JobState.RUNNING, col(Job.preemptible).is_(True), Job.priority <= highest_priority)
+    return session.exec(select(Job.id).where(*running).limit(1)).first() is not None
+
+
 def _list_running(session: Session, now: float) -> list[Running]:
-    query = select(Job, Attempt).join(Attempt, (col(Attempt.job_id) == col(Job.id)) & (col(Attempt.seq) == col(Job.attempt)))
-    rows = session.exec(query.where(OWNED, col(Job.state).in_(ACTIVE), Job.nodes == 1)).all()
-    return [_describe_running(job, attempt, now) for job, attempt in rows]
+    # Columns, not rows: specs are long, and of hundreds of machines all running jobs are read.
+    of_job: Any = (Job.id, Job.kind, Job.slots, Job.priority, Job.preemptible, Job.stop_requested, Job.progress)
+    times: Any = (Attempt.started_at, Attempt.saved_at, Attempt.resumed_from_step)
+    columns: Any = (*of_job, Attempt.seq, Attempt.worker_id, col(Attempt.slots).label("held"), *times)
+    query: Any = sqlalchemy.select(*columns)
+    newest = (col(Attempt.job_id) == col(Job.id)) & (col(Attempt.seq) == col(Job.attempt))
+    rows = session.execute(query.join(Attempt, newest).where(OWNED, col(Job.state).in_(ACTIVE), Job.nodes == 1)).all()
+    return [_describe_running(row, now) for row in rows]
 
 
-def _describe_running(job: Job, attempt: Attempt, now: float) -> Running:
-    kind = KINDS[job.kind]
-    since = attempt.saved_at if kind.can_resume and attempt.saved_at is not None else attempt.started_at
+def _describe_running(row: Any, now: float) -> Running:
+    kind = KINDS[row.kind]
+    since = row.saved_at if kind.can_resume and row.saved_at is not None else row.started_at
     return Running(
-        job_id=job.id,
-        attempt=attempt.seq,
-        slots=_qualify(attempt.worker_id, attempt.slots),
-        priority=job.priority,
-        may_be_preempted=job.preemptible,
+        job_id=row.id,
+        attempt=row.seq,
+        slots=_qualify(row.worker_id, row.held),
+        priority=row.priority,
+        may_be_preempted=row.preemptible,
         is_service=kind.is_service,
-        is_leaving=job.stop_requested is not None,
-        ends_at=_predict_end(job, attempt, now),
-        lost=job.slots * max(now - since, 0.0),
+        is_leaving=row.stop_requested is not None,
+        ends_at=_predict_end(row, now),
+        lost=row.slots * max(now - since, 0.0),
     )
 
 
-def _predict_end(job: Job, attempt: Attempt, now: float) -> float | None:
+def _predict_end(row: Any, now: float) -> float | None:
     """By its own pace. Of an attempt that continued an earlier one nobody knows how far that had come."""
-    if job.progress < TELLING_PROGRESS or attempt.resumed_from_step is not None:
+    if row.progress < TELLING_PROGRESS or row.resumed_from_step is not None:
         return None
-    return now + (now - attempt.started_at) * (1.0 - job.progress) / job.progress
+    return float(now + (now - row.started_at) * (1.0 - row.progress) / row.progress)
 
 
 def _list_seated(session: Session) -> list[Running]:

@@ -50,7 +50,9 @@ class Heartbeat(threading.Thread):
         self._capacity.outlook = outlook
 
     def beat(self, state: str | None = None) -> None:
-        """Write the row once."""
+        """Write the row once; the first time after a look, for it may have been drained in an earlier life."""
+        if self._is_start:
+            self.look()
         self._worker.state = state or ("draining" if self._capacity.is_draining else "online")
         self._worker.slots = _describe_slots(self._capacity)
         try:
