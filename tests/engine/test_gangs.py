@@ -75,6 +75,14 @@ def checkpoint_of(yard: Yard, job_id: str, attempt: int) -> Document | None:
     return next((each for each in yard.rows(job_id, "checkpoints") if each["attempt"] == attempt), None)
 
 
+def waiting_in_flower(yard: Yard) -> dict[str, int]:
+    return {queue["name"]: queue["messages"] for queue in yard.flower("/api/queues/length")["active_queues"]}
+
+
+def started_in_flower(yard: Yard) -> str:
+    return " ".join(task["args"] or "" for task in yard.flower("/api/tasks").values() if task["state"] == "STARTED")
+
+
 class TestLose:
     def test_a_rank_then_a_machine_one_life_at_a_time(self, yard: Yard) -> None:
         begin(yard, *WORKERS)
@@ -124,9 +132,17 @@ class TestShare:
 
 class TestStop:
     def test_cancel_leaves_no_process_on_any(self, yard: Yard) -> None:
-        begin(yard, *WORKERS)
+        begin(yard, "one", "two")
         job_id = yard.submit({**LONG, "steps": 100_000}, resources={"nodes": 3, "slots": 1})
+        waiting = wait_for(lambda: yard.client.get(f"/v1/jobs/{job_id}/explain"), "a reason")
+        assert "3 of one@" in waiting["summary"]
+        assert "2 have them now" in waiting["summary"]
+        wait_for(lambda: waiting_in_flower(yard).get("pretrain.3x1slot") == 1, "Flower to show the waiting gang")
+
+        yard.start_worker("three", "pretrain", slots=1)
         wait_for(lambda: yard.rows(job_id, "metrics"), "the first training step")
+        wait_for(lambda: job_id in started_in_flower(yard), "Flower to show the running gang")
+        assert yard.redis.llen("pretrain.3x1slot") == 0
         assert {rank_of(each) for each in ranks_of(yard, job_id, 1)} == {0, 1, 2}
         yard.client.post(f"/v1/jobs/{job_id}/cancel")
         yard.wait_for_state(job_id, "cancelled")

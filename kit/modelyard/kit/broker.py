@@ -30,6 +30,14 @@ class Broker:
                 pipeline.llen(name)
             return dict(zip(names, (int(length) for length in pipeline.execute()), strict=True))
 
+    def list_queues(self, pattern: str) -> list[str]:
+        """Queues with messages whose name fits a glob pattern. Raises one of `BrokerErrors`."""
+        return sorted(name.decode() for name in self._redis.scan_iter(match=pattern, count=1000, _type="list"))
+
+    def drop(self, queue: str, number: int) -> None:
+        """Remove the oldest messages of a queue. Raises one of `BrokerErrors`."""
+        self._redis.rpop(queue, number)
+
     def send(self, task: str, letters: Sequence[Letter]) -> None:
         """Put messages into their queues, many a round trip. Raises one of `BrokerErrors`."""
         send_all(self._redis, task, letters)

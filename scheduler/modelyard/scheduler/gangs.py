@@ -1,5 +1,7 @@
 """Gangs, placed: all seats of a job in one transaction; workers kept free for one that waited long; late seats given up."""
 
+from collections.abc import Mapping
+
 from modelyard.domain.jobs.gangs import (
     claim_gang,
     end_unready,
@@ -9,12 +11,16 @@ from modelyard.domain.jobs.gangs import (
     list_waiting_gangs,
     view_workers,
 )
+from modelyard.domain.jobs.queues import parse_queue
+from modelyard.domain.jobs.tallies import count_claimable
 from modelyard.domain.scheduling.gangs import Placement, WaitingGang, keep_free, place
+from modelyard.kit.broker import Broker
 from modelyard.kit.database import Database, read_clock
 from modelyard.kit.logs import get_logger
 from modelyard.kit.settings import Settings
 from modelyard.scheduler.repair import GRACE_SHARE
 
+GANG_QUEUES = "*.*x*"
 KEPT_SECONDS = 15.0
 """A reservation is renewed at every look, so a scheduler that is gone keeps nothing free for long."""
 log = get_logger(__name__)
@@ -42,6 +48,37 @@ def end_unready_gangs(database: Database, settings: Settings) -> None:
         with database.write() as session:
             if end_unready(session, seat, settings.gang_ready_seconds):
                 log.warning("gang not ready in time", job_id=seat.job_id, attempt=seat.attempt, worker=seat.worker_id)
+
+
+class SurplusTickets:
+    """Drops tickets nobody will ever fetch: of gangs that were placed or cancelled, since no ticket starts a gang."""
+
+    def __init__(self, database: Database, broker: Broker) -> None:
+        self._database, self._broker = database, broker
+        self._surplus: dict[str, int] = {}
+
+    def tick(self) -> None:
+        """Drop what was surplus at the last look too. Raises a broker error while Redis does not answer."""
+        tickets = self._broker.count_tickets(self._broker.list_queues(GANG_QUEUES))
+        with self._database.read() as session:
+            waiting = count_claimable(session)
+        before, self._surplus = self._surplus, find_surplus(waiting, tickets)
+        for queue, number in self._surplus.items():
+            if before.get(queue):
+                self._broker.drop(queue, min(number, before[queue]))
+
+
+def find_surplus(waiting: Mapping[str, int], tickets: Mapping[str, int]) -> dict[str, int]:
+    """Tickets in queues of gangs beyond one per waiting gang. Pure."""
+    surplus = {queue: number - waiting.get(queue, 0) for queue, number in tickets.items() if _is_gang_queue(queue)}
+    return {queue: number for queue, number in surplus.items() if number > 0}
+
+
+def _is_gang_queue(queue: str) -> bool:
+    try:
+        return parse_queue(queue)[1].nodes > 1
+    except ValueError:
+        return False
 
 
 def _start(database: Database, settings: Settings, placement: Placement, grace_seconds: float) -> bool:

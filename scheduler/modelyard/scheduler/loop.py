@@ -20,7 +20,7 @@ from modelyard.kit.database import Database
 from modelyard.kit.logs import get_logger, set_up_logs
 from modelyard.kit.settings import Settings, get_settings
 from modelyard.kit.storage import ArtifactStore
-from modelyard.scheduler.gangs import end_unready_gangs, place_gangs
+from modelyard.scheduler.gangs import SurplusTickets, end_unready_gangs, place_gangs
 from modelyard.scheduler.pipelines import advance_held_jobs, settle_pipelines
 from modelyard.scheduler.placement import exclude_bad_hosts, hand_over, place
 from modelyard.scheduler.quotas import apply_quotas, start_due_jobs
@@ -49,11 +49,13 @@ def make_chores(settings: Settings, database: Database) -> list[Chore]:
     """All chores of the scheduler and how often each is done."""
     interval = settings.scheduler_interval_seconds
     store = ArtifactStore(settings.artifacts, settings.folder("cache") / "artifacts")
-    relay = Relay(database, Broker(settings))
+    broker = Broker(settings)
+    relay, surplus = Relay(database, broker), SurplusTickets(database, broker)
     return [
         Chore("end dead leases", interval, lambda: end_dead_leases(database, settings)),
         Chore("place gangs", interval, lambda: place_gangs(database, settings)),
         Chore("end unready gangs", interval, lambda: end_unready_gangs(database, settings)),
+        Chore("drop surplus tickets", 5 * interval, surplus.tick),
         Chore("advance held jobs", interval, lambda: advance_held_jobs(database)),
         Chore("start due jobs", interval, lambda: start_due_jobs(database)),
         Chore("apply quotas", interval, lambda: apply_quotas(database)),

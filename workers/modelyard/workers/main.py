@@ -20,6 +20,7 @@ from modelyard.workers.engine.heartbeat import Heartbeat, describe_worker
 from modelyard.workers.engine.nursery import Nursery
 from modelyard.workers.engine.reaper import Reaper
 from modelyard.workers.engine.seats import SeatTaker
+from modelyard.workers.engine.tickets import GangTickets
 from modelyard.workers.tasks import register_tasks
 
 log = get_logger(__name__)
@@ -49,9 +50,10 @@ def main(name: str, stages: list[str], slots: int, gpus: tuple[int, ...] = (), s
     heartbeat = Heartbeat(engine.database, engine.capacity, describe_worker(f"{name}@{host}", host, stages, queues))
     app = make_app(settings)
     declare_queues(app, queues)
-    register_tasks(app, engine)
-    _connect_signals(engine, heartbeat, SeatTaker(engine), reaper)
-    gate_queues(app, engine.capacity.listens_to)
+    gangs = GangTickets(app, engine, stages)
+    register_tasks(app, engine, gangs)
+    _connect_signals(engine, heartbeat, SeatTaker(engine, gangs), reaper)
+    gate_queues(app, lambda queue: gangs.wants(queue) or engine.capacity.listens_to(queue))
     try:
         return _run_celery(app, f"{name}@{host}", max(slots + len(gpus), 1))
     finally:

@@ -32,6 +32,11 @@ def list_waiting_gangs(session: Session, grace_seconds: float) -> list[WaitingGa
     return [describe_gang(job, now) for job in jobs if job.id not in lingering]
 
 
+def list_gang_queues(session: Session) -> Sequence[str]:
+    """Queues where gangs wait."""
+    return session.exec(select(Job.queue).where(_IS_GANG, Job.state == JobState.QUEUED).distinct()).all()
+
+
 def describe_gang(job: Job, now: float) -> WaitingGang:
     """A job as `place` sees it."""
     waited = now - (job.queued_at or job.submitted_at)

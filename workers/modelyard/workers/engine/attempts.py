@@ -50,7 +50,7 @@ class Engine:
             held.release()
             self.capacity.settle(ticket_id)
         if runner is not None:
-            self._tell(tell, job)
+            self.tell(tell, job)
             self.wait(job, runner)
         return True
 
@@ -82,7 +82,8 @@ class Engine:
             runner.terminate()
         return runner
 
-    def _tell(self, tell: Callable[[Job], None], job: Job) -> None:
+    def tell(self, tell: Callable[[Job], None], job: Job) -> None:
+        """Tell Flower what runs; it is not worth more than a try."""
         try:
             tell(job)
         except BrokerErrors as error:

@@ -56,6 +56,8 @@ class Capacity:
         if self.is_draining or not outlook.is_open:
             return []
         _, shape = parse_queue(queue)
+        if shape.nodes > 1:  # gangs are placed by the scheduler
+            return []
         kinds = ["gpu", "cpu"] if shape.accelerator == "any" else [shape.accelerator]
         return [kind for kind in kinds if free[kind]["free"] - outlook.count_kept(kind, queue) >= shape.slots]
 

@@ -1,6 +1,7 @@
 """Seats of gangs on this worker: looked for in the database, for no ticket announces them; taken, run, and left."""
 
 import threading
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from modelyard.domain.jobs.lifecycle import JobState, Outcome, StaleAttempt
@@ -10,8 +11,10 @@ from modelyard.kit.database import DatabaseAway
 from modelyard.kit.logs import get_logger
 from modelyard.kit.slots import HeldSlots
 from modelyard.workers.engine.attempts import Engine, Runner
+from modelyard.workers.engine.tickets import GangTickets
 
 LOOK_SECONDS = 1.0
+LOOKS_PER_QUEUES = 5
 log = get_logger(__name__)
 
 
@@ -20,6 +23,7 @@ class SeatTaker:
     """Takes the seats the scheduler reserved on this worker; each has a thread that waits for its runner."""
 
     engine: Engine
+    tickets: GangTickets
     _sitting: dict[tuple[str, int, int], threading.Thread] = field(default_factory=dict)
     _stopped: threading.Event = field(default_factory=threading.Event)
 
@@ -60,16 +64,21 @@ class SeatTaker:
             finally:
                 held.release()
             if runner is not None:
-                self._wait(seat, job, runner)
+                with self.tickets.lead(job) if seat.node_rank == 0 else nullcontext():
+                    self._wait(seat, job, runner)
         except StaleAttempt:
             self._leave(seat)
         except DatabaseAway as error:
             log.warning("seat not served; looked at again", job_id=seat.job_id, error=type(error).__name__)
 
     def _run(self) -> None:
+        looks = 0
         while not self._stopped.wait(LOOK_SECONDS):
             try:
                 self.look()
+                if looks % LOOKS_PER_QUEUES == 0:
+                    self.tickets.look()
+                looks += 1
             except Exception as error:  # a look missed for whatever reason must not be the last
                 log.warning("could not look for seats", error=f"{type(error).__name__}: {error}")
 
