@@ -104,7 +104,8 @@ class TestLose:
         ends.watch(second)
         victim = next(each for each in second if rank_of(each) == 2)
         runner = next(each for each in yard.processes_of(job_id, "runner") if each.pid == victim.ppid())
-        name = next(name for name, worker in yard.workers.items() if worker.pid == runner.ppid())
+        above = {each.pid for each in runner.parents()}
+        name = next(name for name, worker in yard.workers.items() if worker.pid in above)
         kill(yard.workers.pop(name), runner)
         yard.start_worker("four", "pretrain", slots=1)
         third = ranks_of(yard, job_id, 3)

@@ -12,13 +12,13 @@ from modelyard.domain.jobs.gangs import (
     view_workers,
 )
 from modelyard.domain.jobs.queues import parse_queue
+from modelyard.domain.jobs.seats import GRACE_SHARE
 from modelyard.domain.jobs.tallies import count_claimable
 from modelyard.domain.scheduling.gangs import Placement, WaitingGang, keep_free, place
 from modelyard.kit.broker import Broker
 from modelyard.kit.database import Database, read_clock
 from modelyard.kit.logs import get_logger
 from modelyard.kit.settings import Settings
-from modelyard.scheduler.repair import GRACE_SHARE
 
 GANG_QUEUES = "*.*x*"
 KEPT_SECONDS = 15.0

@@ -9,6 +9,7 @@ from modelyard.domain.jobs.ownership import finish
 from modelyard.domain.jobs.parts import part_keys
 from modelyard.domain.jobs.recording import forget_checkpoints, list_discarded
 from modelyard.domain.jobs.repository import find_with_dead_lease, list_checkpoints, list_with_dead_lease
+from modelyard.domain.jobs.seats import GRACE_SHARE
 from modelyard.domain.jobs.tables import Job
 from modelyard.domain.projects.repository import forget_requests
 from modelyard.domain.workers.hosts import forget_strikes
@@ -19,8 +20,6 @@ from modelyard.kit.logs import get_logger
 from modelyard.kit.settings import Settings
 from modelyard.kit.storage import ArtifactStore
 
-GRACE_SHARE = 0.25
-"""A lease is called dead this share of its length after it ended: the runner ends its own tree before that."""
 log = get_logger(__name__)
 
 

@@ -17,6 +17,9 @@ from modelyard.domain.jobs.tables import Attempt, Job, LogChunk, Seat
 from modelyard.domain.workers.tables import Reservation
 from modelyard.kit.database import database_now
 
+GRACE_SHARE = 0.25
+"""A lease is called dead this share of its length after it ended: the runner ends its own tree before that."""
+
 
 class SeatState(StrEnum):
     """Where a seat is in its life."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from modelyard.domain.jobs.lifecycle import Outcome
-from modelyard.domain.jobs.seats import SeatState, list_seats, set_rendezvous
+from modelyard.domain.jobs.seats import GRACE_SHARE, SeatState, list_seats, set_rendezvous
 from modelyard.domain.jobs.tables import Job, Seat
 from modelyard.kit.database import Database, DatabaseAway, read_clock
 from modelyard.kit.logs import get_logger
@@ -52,7 +52,7 @@ class Gang:
         """Whether a node left badly or was not heard of, so that the others wait for it in vain."""
         if time.monotonic() - self._looked_at > LOOK_SECONDS:
             self._look()
-        return any(_is_bad(seat, self._now) for seat in self.seats)
+        return any(seat.outcome is not None or self._is_lost(seat) for seat in self.seats[1:])
 
     def settle(self, has_failed: bool) -> None:
         """Wait until the other nodes have left too; after a failure only for their word on what came first."""
@@ -65,6 +65,11 @@ class Gang:
     def judge(self, own: Ending | None) -> Ending:
         """Name the ending of the whole attempt. `own`: None if this node was ended because of another."""
         return judge(own, self._others())
+
+    def _is_lost(self, seat: Seat) -> bool:
+        """Whether its lease has been over for so long that the next attempt may start: no process of it can live."""
+        until = seat.lease_expires_at
+        return seat.state == SeatState.RUNNING and until is not None and until + self.lease_seconds * GRACE_SHARE < self._now
 
     def _have_left(self) -> bool:
         return all(seat.state == SeatState.LEFT for seat in self.seats[1:])
@@ -111,14 +116,6 @@ def judge(own: Ending | None, others: Sequence[Ending | None]) -> Ending:
 def _weight(ending: Ending) -> int:
     """0: the recipe's own failure. 1: processes or machines that went away. 2: what their peers then see."""
     return {Outcome.RUNNER_LOST: 1, Outcome.NODE_LOST: 1, Outcome.NCCL: 2}.get(ending.outcome, 0)
-
-
-def _is_bad(seat: Seat, now: float) -> bool:
-    return seat.node_rank > 0 and (seat.outcome is not None or _is_silent(seat, now))
-
-
-def _is_silent(seat: Seat, now: float) -> bool:
-    return seat.state == SeatState.RUNNING and seat.lease_expires_at is not None and seat.lease_expires_at < now
 
 
 def _ending_of(seat: Seat, now: float, lease_seconds: float) -> Ending | None:
