@@ -66,7 +66,7 @@ class Settings(BaseSettings):
     serve_host: str = "127.0.0.1"
     """Where model servers listen."""
     advertise_host: str = "127.0.0.1"
-    """How the API reaches the model servers of this machine."""
+    """How the API reaches the model servers of this machine, and other machines the first rank of a job they share."""
     warm_parents: Literal["always", "after_use", "never"] = "after_use"
     """Whether a worker keeps torch and its family imported (some 0.6 GB), so that jobs start by a fork in milliseconds: from its
     start, from the end of the first job that needed them, or not at all. `never` also starts runners as programs."""

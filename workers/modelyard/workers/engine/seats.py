@@ -1,6 +1,7 @@
 """Seats of gangs on this worker: looked for in the database, for no ticket announces them; taken, run, and left."""
 
 import threading
+import time
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
@@ -15,6 +16,8 @@ from modelyard.workers.engine.tickets import GangTickets
 
 LOOK_SECONDS = 1.0
 LOOKS_PER_QUEUES = 5
+TAKE_SECONDS = 3.0
+"""How long a seat waits for slots that were free a moment ago: the last process of the job before may take as long to go."""
 log = get_logger(__name__)
 
 
@@ -34,8 +37,9 @@ class SeatTaker:
     def stop(self, patience_seconds: float) -> None:
         """Look no more, and wait for so long until what runs here has left."""
         self._stopped.set()
+        deadline = time.monotonic() + patience_seconds
         for thread in list(self._sitting.values()):
-            thread.join(patience_seconds)
+            thread.join(max(deadline - time.monotonic(), 0.0))
 
     def look(self) -> None:
         """Take every seat reserved for this worker that it has not begun with."""
@@ -86,7 +90,10 @@ class SeatTaker:
         capacity = self.engine.capacity
         if capacity.is_draining or not capacity.outlook.is_open:
             return None
-        return capacity.pool.take(job.slots, attempt.accelerator)
+        deadline = time.monotonic() + TAKE_SECONDS
+        while (held := capacity.pool.take(job.slots, attempt.accelerator)) is None and time.monotonic() < deadline:
+            time.sleep(LOOK_SECONDS / 4)
+        return held
 
     def _give_back(self, seat: Seat) -> None:
         closed = self.engine.capacity.is_draining or not self.engine.capacity.outlook.is_open

@@ -1,8 +1,11 @@
 """The other nodes of a gang, seen by the runner of node 0: are they there, did one fail, and which failure came first."""
 
+import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+
+from sqlmodel import Session
 
 from modelyard.domain.jobs.lifecycle import Outcome
 from modelyard.domain.jobs.seats import GRACE_SHARE, SeatState, list_seats, set_rendezvous
@@ -10,6 +13,7 @@ from modelyard.domain.jobs.tables import Job, Seat
 from modelyard.kit.database import Database, DatabaseAway, read_clock
 from modelyard.kit.logs import get_logger
 from modelyard.workers.runner.keeping import STORE_PATIENCE_SECONDS
+from modelyard.workers.runner.lease import Lease
 from modelyard.workers.runner.outcome import BY_STOP_REASON, Ending
 from modelyard.workers.runner.rank_environment import Group
 from modelyard.workers.runner.ranks import free_port
@@ -35,17 +39,21 @@ class Gang:
     _now: float = 0.0
     _looked_at: float = 0.0
 
-    def wait_until_seated(self) -> None:
-        """Return once every node has begun its part, or one has failed; the scheduler ends an attempt that takes too long."""
-        while not self.seats or (any(seat.state == SeatState.RESERVED for seat in self.seats) and not self.has_failure()):
-            self._look()
-            time.sleep(LOOK_SECONDS / 4)
+    def gather(self, advertise_host: str, lease: Lease) -> Group | Ending:
+        """Wait until every node has begun its part, and say where all ranks meet; or how the attempt ended before that.
 
-    def meet(self, address: str) -> Group:
-        """Choose where all ranks meet, and tell the other nodes. Raises `StaleAttempt`."""
-        group = Group(self.job.nodes, 0, address, free_port(address))
-        with self.database.write() as session:
-            set_rendezvous(session, self.job.id, self.job.attempt, f"{group.address}:{group.port}")
+        Raises `StaleAttempt`: the scheduler ends an attempt whose nodes take too long.
+        """
+        while not self.seats or any(seat.state == SeatState.RESERVED for seat in self.seats):
+            if self.has_failure():
+                return self.judge(None)
+            if lease.stop_requested is not None:
+                outcome = BY_STOP_REASON.get(lease.stop_requested, Outcome.CANCELLED)
+                return Ending(outcome, f"Asked to stop ({lease.stop_requested}) before it began")
+            time.sleep(LOOK_SECONDS / 4)
+            self._look()
+        group = Group(self.job.nodes, 0, _address_for(self.seats, advertise_host), free_port(""))
+        self._insist(lambda session: set_rendezvous(session, self.job.id, self.job.attempt, f"{group.address}:{group.port}"))
         return group
 
     def has_failure(self) -> bool:
@@ -93,6 +101,16 @@ class Gang:
             time.sleep(LOOK_SECONDS / 4)
             self._look()
 
+    def _insist(self, action: Callable[[Session], None]) -> None:
+        """Write now or as soon as the database is back; the lease's deadline ends the wait if it must."""
+        while True:
+            try:
+                with self.database.write() as session:
+                    return action(session)
+            except DatabaseAway as error:
+                log.warning("waiting for the database", job_id=self.job.id, error=type(error).__name__)
+                time.sleep(LOOK_SECONDS)
+
     def _look(self) -> None:
         self._looked_at = time.monotonic()
         try:
@@ -111,6 +129,13 @@ def judge(own: Ending | None, others: Sequence[Ending | None]) -> Ending:
     if bad:
         return min(bad, key=_weight)
     return own or Ending(Outcome.RUNNER_LOST, "The nodes of the job left without saying why")
+
+
+def _address_for(seats: Sequence[Seat], advertise_host: str) -> str:
+    """Where the other nodes reach this one: as it was told to say, but nobody elsewhere reaches a loopback address."""
+    hosts = {seat.worker_id.partition("@")[2] for seat in seats}
+    is_loopback = advertise_host == "localhost" or advertise_host.startswith("127.")
+    return socket.gethostname() if is_loopback and len(hosts) > 1 else advertise_host
 
 
 def _weight(ending: Ending) -> int:

@@ -29,6 +29,7 @@ from modelyard.workers.runner.inputs import MissingInput, Resume, export_interac
 from modelyard.workers.runner.keeping import CheckpointKeeper
 from modelyard.workers.runner.lease import Lease, renewal_of
 from modelyard.workers.runner.member import Place, run_member
+from modelyard.workers.runner.outcome import Ending
 from modelyard.workers.runner.outputs import keep_checkpoint
 from modelyard.workers.runner.preparation import RESUME_FOLDER, make_launch, write_document
 from modelyard.workers.runner.ranks import Ranks, adopt_orphans
@@ -119,8 +120,12 @@ def _run(settings: Settings, database: Database, job_id: str, attempt: int, birt
     fault("runner_after_start_before_ranks")
     gang = gang_of(database, job, settings.lease_seconds)
     if gang is not None:
-        gang.wait_until_seated()
-        launch = replace(launch, group=gang.meet(settings.advertise_host))
+        group = gang.gather(settings.advertise_host, lease)
+        if isinstance(group, Ending):
+            with database.write() as session:
+                finish(session, job_id, attempt, group.outcome, group.message, group.exit_code, group.failing_rank)
+            return lease.release()
+        launch = replace(launch, group=group)
     birth.ranks.start(launch)
     logs = [LogReader(folder / f"rank-{rank}.log", rank) for rank in range(len(launch.slots))]
     keeper = CheckpointKeeper(lambda event: keep_checkpoint(database, store, job, folder, event, gang), folder)
@@ -140,6 +145,7 @@ def _run(settings: Settings, database: Database, job_id: str, attempt: int, birt
     shutil.rmtree(folder / "outputs", ignore_errors=True)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     shutil.rmtree(folder / RESUME_FOLDER, ignore_errors=True)
+    return None
 
 
 def _prepare(
