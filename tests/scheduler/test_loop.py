@@ -45,7 +45,7 @@ class TestDoDue:
         lost = factory.running()
         factory.update(lost, lease_expires_at=1.0)
         for name, chore in chores.items():
-            if name == "ring again":
+            if name in {"ring again", "drop surplus tickets"}:
                 with pytest.raises((BrokerAway, OSError)):
                     chore.do()
             else:
