@@ -177,6 +177,8 @@ class ArtifactStore:
         try:
             # Hard links: the same bytes on the same disk, no copy; falls back to a copy across disks.
             shutil.copytree(folder, partial, copy_function=_link_or_copy)
+            for each in (partial, *(path for path in partial.rglob("*") if path.is_dir())):
+                _sync_folder(each)
             _rename_or_keep(partial, final)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
@@ -219,13 +221,25 @@ def _link_or_copy(source: str, target: str) -> None:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
+        with open(target, "rb") as copy:
+            os.fsync(copy.fileno())
 
 
 def _rename_or_keep(partial: Path, final: Path) -> None:
-    """Rename into place; if somebody else did so first, the content is the same and ours is dropped."""
+    """Rename into place, for good; if somebody else did so first, the content is the same and ours is dropped."""
     try:
         partial.rename(final)
     except OSError:
         if not final.exists():
             raise
         shutil.rmtree(partial)
+    _sync_folder(final.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make names that were added to a folder survive a power cut: a synced file without its name is lost all the same."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -8,10 +8,11 @@ from typing import Any
 
 from sqlmodel import Session
 
+from modelyard.domain.jobs.lifecycle import StaleAttempt
 from modelyard.domain.jobs.parts import checkpoint_key, part_keys
 from modelyard.domain.jobs.recording import add_checkpoint
 from modelyard.domain.jobs.repository import list_checkpoints
-from modelyard.domain.jobs.tables import Job
+from modelyard.domain.jobs.tables import Checkpoint, Job
 from modelyard.domain.registry.repository import Made, register
 from modelyard.kit.database import Database
 from modelyard.kit.faults import fault
@@ -60,15 +61,33 @@ def keep_checkpoint(
         log.warning("checkpoint incomplete: a node was lost before it stored its part", job_id=job.id, step=event["step"])
         return _remove(store, key, job.nodes)
     fault("checkpoint_after_store_before_record")
+    try:
+        surplus = _record(database, job, key, manifest, event)
+    except StaleAttempt:
+        _remove_unless_recorded(database, store, job, event["step"], key)
+        raise
+    for old in surplus:  # only now: had the transaction failed, they would be the newest there are
+        _remove(store, old.artifact_key, job.nodes)
+    shutil.rmtree(folder / event["path"], ignore_errors=True)
+    return None
+
+
+def _record(database: Database, job: Job, key: str, manifest: dict[str, Any], event: dict[str, Any]) -> list[Checkpoint]:
+    """Record a stored checkpoint and forget the oldest, in one transaction; return those forgotten."""
     with database.write() as session:
         add_checkpoint(session, job.id, job.attempt, event["step"], key, manifest, event.get("metrics", {}), event["at"])
         surplus = list(list_checkpoints(session, job.id))[KEPT_CHECKPOINTS:]
         for old in surplus:
             session.delete(old)
-    for old in surplus:
-        _remove(store, old.artifact_key, job.nodes)
-    shutil.rmtree(folder / event["path"], ignore_errors=True)
-    return None
+    return surplus
+
+
+def _remove_unless_recorded(database: Database, store: ArtifactStore, job: Job, step: int, key: str) -> None:
+    """Leave no artifact that nothing names: the key is this attempt's alone, but it may have been recorded before."""
+    with database.read() as session:
+        if any((each.attempt, each.step) == (job.attempt, step) for each in list_checkpoints(session, job.id)):
+            return
+    _remove(store, key, job.nodes)
 
 
 def keep_part(store: ArtifactStore, job: Job, folder: Path, node_rank: int, event: dict[str, Any]) -> None:
