@@ -29,7 +29,8 @@ class Job(SQLModel, table=True):
         Index("ix_job_project_state", "project_id", "state", "id"),
         Index("ix_job_lease", "lease_expires_at", sqlite_where=LEASED, postgresql_where=LEASED),
         Index("ix_job_pipeline", "pipeline_id", "id", sqlite_where=IN_PIPELINE, postgresql_where=IN_PIPELINE),
-        Index("ix_job_waiting", "project_id", "state", "queue", "order_key"),
+        # With the id, so that ties need no sorting: else PostgreSQL prefers to walk through all projects by `ix_job_claim`.
+        Index("ix_job_waiting", "project_id", "state", "queue", "order_key", "id"),
         Index("ix_job_fingerprint", "project_id", "fingerprint"),
         Index("ix_job_not_before", "not_before", sqlite_where=QUEUED, postgresql_where=QUEUED),
         Index("ix_job_gang", "state", "order_key", sqlite_where=text("nodes > 1"), postgresql_where=text("nodes > 1")),

@@ -201,7 +201,7 @@ def upgrade() -> None:
         discarded = sa.text("stop_requested = 'discarded'")
         batch_op.create_index("ix_job_discarded", ["state"], unique=False, sqlite_where=discarded, postgresql_where=discarded)
         batch_op.create_index(batch_op.f("ix_job_retry_of"), ["retry_of"], unique=False)
-        batch_op.create_index("ix_job_waiting", ["project_id", "state", "queue", "order_key"], unique=False)
+        batch_op.create_index("ix_job_waiting", ["project_id", "state", "queue", "order_key", "id"], unique=False)
         batch_op.alter_column("preemptible", server_default=None)
         batch_op.alter_column("avoid_hosts", server_default=None)
         batch_op.alter_column("needs_approval", server_default=None)
