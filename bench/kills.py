@@ -163,7 +163,7 @@ def _torment(crew: Crew, kill_seconds: float, folder: Path) -> int:
         _wait_for_lines(folder, 1)
         until = time.monotonic() + kill_seconds
         while time.monotonic() < until:
-            _watch(crew, chance.uniform(*PAUSE_SECONDS))
+            _watch(crew, min(chance.uniform(*PAUSE_SECONDS), max(until - time.monotonic(), 0.0)))
             crew.kill_one(chance)
             kills += 1
         lines, moved_at = -1, time.monotonic()

@@ -25,6 +25,7 @@ class Job(SQLModel, table=True):
     __tablename__ = "job"
     __table_args__ = (
         Index("ix_job_claim", "queue", "state", "order_key", "id"),
+        Index("ix_job_project", "project_id", "id"),
         Index("ix_job_project_kind", "project_id", "kind", "id"),
         Index("ix_job_project_state", "project_id", "state", "id"),
         Index("ix_job_lease", "lease_expires_at", sqlite_where=LEASED, postgresql_where=LEASED),

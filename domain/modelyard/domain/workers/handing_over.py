@@ -32,7 +32,7 @@ def list_to_hand_over(session: Session) -> Sequence[Job]:
     drained = select(Worker.id).where(col(Worker.drain_requested).is_(True))
     seated = select(Seat.job_id).where(col(Seat.worker_id).in_(drained), Seat.state != "left", Seat.attempt == Job.attempt)
     here = col(Job.worker_id).in_(drained) | exists(seated.where(Seat.job_id == Job.id))
-    query = select(Job).where(Job.state == JobState.RUNNING, col(Job.stop_requested).is_(None), here)
+    query = select(Job).where(OWNED, Job.state == JobState.RUNNING, col(Job.stop_requested).is_(None), here)
     return session.exec(query).all()
 
 
