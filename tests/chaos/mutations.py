@@ -18,21 +18,40 @@ class Edit:
     new: str
 
 
+@dataclass(frozen=True)
+class Mutation:
+    """A safeguard taken out, and what then goes wrong: a part of one of the problems the loop must report."""
+
+    edits: tuple[Edit, ...]
+    symptom: str
+
+
 OWNERSHIP = "domain/modelyard/domain/jobs/ownership.py"
 FENCED = "where = (col(Job.id) == job_id, col(Job.attempt) == attempt, col(Job.state).in_(ACTIVE))\n    "
 UNFENCED = "where = (col(Job.id) == job_id, col(Job.state).in_(ACTIVE))\n    "
 RUNNER = "workers/modelyard/workers/runner"
 RINGS = "in rings.items():\n            self._ring"
-MUTATIONS: dict[str, tuple[Edit, ...]] = {
-    "no fencing": (
-        Edit(OWNERSHIP, f"{FENCED}if _update", f"{UNFENCED}if _update"),
-        Edit(OWNERSHIP, f"{FENCED}# An update", f"{UNFENCED}# An update"),
+TWICE = "had begun"
+"""Ranks of one attempt at work while the next one is."""
+MUTATIONS: dict[str, Mutation] = {
+    "no fencing": Mutation(
+        (
+            Edit(OWNERSHIP, f"{FENCED}if _update", f"{UNFENCED}if _update"),
+            Edit(OWNERSHIP, f"{FENCED}# An update", f"{UNFENCED}# An update"),
+        ),
+        TWICE,
     ),
-    "no deadline of the runner": (
-        Edit(f"{RUNNER}/deadline.py", "        whole = int(at_seconds)\n", "        return\n        whole = 0\n"),
-        Edit(f"{RUNNER}/lease.py", "            if left <= 0:\n", "            if False:\n"),
+    "no deadline of the runner": Mutation(
+        (
+            Edit(f"{RUNNER}/deadline.py", "        whole = int(at_seconds)\n", "        return\n        whole = 0\n"),
+            Edit(f"{RUNNER}/lease.py", "            if left <= 0:\n", "            if False:\n"),
+        ),
+        TWICE,
     ),
-    "no relay": (Edit("scheduler/modelyard/scheduler/relay.py", RINGS, RINGS.replace("rings.items()", "()")),),
+    "no relay": Mutation(
+        (Edit("scheduler/modelyard/scheduler/relay.py", RINGS, RINGS.replace("rings.items()", "()")),),
+        "waiting_jobs_have_tickets",
+    ),
 }
 
 

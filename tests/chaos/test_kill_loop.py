@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from modelyard.cli.console import say
 from tests.chaos.loop import Plan, run_loop
 from tests.chaos.mutations import MUTATIONS, copy_mutated
 
@@ -11,20 +12,22 @@ from tests.chaos.mutations import MUTATIONS, copy_mutated
 class TestMutations:
     @pytest.mark.parametrize("name", MUTATIONS)
     def test_the_code_they_change_is_there(self, name: str, tmp_path: Path) -> None:
-        copy_mutated(MUTATIONS[name], tmp_path)
+        copy_mutated(MUTATIONS[name].edits, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(420)
 class TestKillLoop:
     def test_nothing_is_lost_and_nothing_done_twice(self, tmp_path: Path) -> None:
-        verdict = run_loop(Plan(seconds=100, seed=7), tmp_path / "cluster", print)
+        verdict = run_loop(Plan(seconds=100, seed=7), tmp_path / "cluster", say)
+        say(f"{verdict.document()}")
         assert verdict.problems == []
         assert sum(verdict.injected.values()) > 20
         assert verdict.attempts > verdict.jobs, "nothing was ever lost: the loop did not bite"
 
     @pytest.mark.parametrize("name", MUTATIONS)
     def test_it_fails_without(self, name: str, tmp_path: Path) -> None:
-        rooms = copy_mutated(MUTATIONS[name], tmp_path / "rooms")
-        verdict = run_loop(Plan(seconds=60, seed=7, rooms=rooms, settle_seconds=30), tmp_path / "cluster", print)
-        assert verdict.problems, f"the loop does not notice that there is {name}"
+        rooms = copy_mutated(MUTATIONS[name].edits, tmp_path / "rooms")
+        verdict = run_loop(Plan(seconds=60, seed=7, rooms=rooms, settle_seconds=30), tmp_path / "cluster", say)
+        say(f"{verdict.document()}")
+        assert MUTATIONS[name].symptom in str(verdict.problems), f"the loop does not notice that there is {name}"
