@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 import psutil
-from sqlmodel import select
+from sqlmodel import col, select
 
 from modelyard.domain.jobs.queues import Shape, queue_name
 from modelyard.domain.jobs.retry import DEATHS
-from modelyard.domain.jobs.tables import Attempt
+from modelyard.domain.jobs.tables import Attempt, Job
 from modelyard.domain.jobs.tickets import TASK, make_ticket
 from modelyard.kit.broker import BrokerErrors
 from modelyard.kit.database import Database
 from modelyard.kit.queue import make_app, send
-from modelyard.workers.engine.processes import split_tag
+from modelyard.workers.engine.processes import tag_of
 from tests.chaos.cluster import LEASE_SECONDS, SCHEDULERS, WORKERS, Cluster, is_runner
 
 FREEZE_SECONDS = 2.3 * LEASE_SECONDS
@@ -35,14 +35,20 @@ class Injector:
     random: random.Random
     done: Counter[str] = field(default_factory=Counter)
     """What was injected, how often."""
+    _deck: list[str] = field(default_factory=list)
     _later: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
 
-    def inject(self) -> None:
-        """Do one thing. A choice that finds no victim is not counted."""
-        names = list(INJECTIONS)
-        name = self.random.choices(names, [INJECTIONS[each][0] for each in names])[0]
-        if INJECTIONS[name][1](self):
-            self.done[name] += 1
+    def inject(self) -> str | None:
+        """Do the first thing in the deck that finds a victim; return its name. Each comes up once in a round."""
+        if not self._deck:
+            self._deck = [name for name, (times, _) in INJECTIONS.items() for _ in range(times)]
+            self.random.shuffle(self._deck)
+        for name in self._deck:
+            if INJECTIONS[name][1](self):
+                self._deck.remove(name)
+                self.done[name] += 1
+                return name
+        return None
 
     def put_right(self, everything: bool = False) -> None:
         """Do what is due: thaw, start again."""
@@ -53,21 +59,36 @@ class Injector:
 
     # --- victims ---
 
-    def spared(self) -> set[str]:
-        """Jobs that just lost a worker: one that loses three in a row is taken out of the line, as it should be."""
-        with self.database.read() as session:
-            query = select(Attempt.job_id, Attempt.saved_at).where(Attempt.outcome.in_(DEATHS))  # type: ignore[union-attr]
-            return {job_id for job_id, saved_at in session.exec(query).all() if saved_at is None}
+    def victims(self) -> list[tuple[str, int, bool]]:
+        """Running attempts that may be lost: (job, number, whether it is in the middle of training).
 
-    def pick_attempt(self) -> list[psutil.Process]:
+        Not those of a job that just lost one: a job that loses three in a row is taken out of the line, as it should be.
+        """
+        with self.database.read() as session:
+            query = select(Attempt, Job.kind).join(Job).order_by(col(Attempt.job_id), col(Attempt.seq))
+            rows = session.exec(query).all()
+        lost: Counter[str] = Counter()
+        running = []
+        for attempt, kind in rows:
+            if attempt.saved_at is not None:
+                lost[attempt.job_id] = 0
+            if attempt.finished_at is None and not lost[attempt.job_id]:
+                running.append((attempt.job_id, attempt.seq, kind == "pretrain" and attempt.first_step_at is not None))
+            lost[attempt.job_id] += attempt.outcome in DEATHS and attempt.saved_at is None
+        return running
+
+    def pick_attempt(self, in_training: bool = False) -> list[psutil.Process]:
         """The processes of one running attempt, its runner first."""
-        spared = self.spared()
-        found = [entry for tag, entry in sorted(self.cluster.attempts().items()) if split_tag(tag)[0] not in spared]
-        found = [entry for entry in found if is_runner(entry[0])]
+        tags = {tag_of(job_id, number) for job_id, number, trains in self.victims() if trains or not in_training}
+        if not tags:
+            return []
+        found = [
+            processes for tag, processes in sorted(self.cluster.attempts().items()) if tag in tags and is_runner(processes[0])
+        ]
         return self.random.choice(found) if found else []
 
-    def pick_runner(self) -> psutil.Process | None:
-        return next(iter(self.pick_attempt()), None)
+    def pick_runner(self, in_training: bool = False) -> psutil.Process | None:
+        return next(iter(self.pick_attempt(in_training)), None)
 
     def pick_rank(self) -> psutil.Process | None:
         return next(iter(self.pick_attempt()[1:]), None)
@@ -103,7 +124,7 @@ class Injector:
 
     def freeze_machine(self) -> bool:
         """A worker stands still while its runner dies: when it wakes, it reports what is long past."""
-        attempt = self.pick_attempt()
+        attempt = self.pick_attempt(in_training=True)
         workers = {self.cluster.processes[name].pid: name for name in WORKERS}
         owner = next((pid for pid in map(_ancestor(set(workers)), attempt[:1]) if pid), None)
         if owner is None or not self.freeze_program(workers[owner]):
@@ -178,21 +199,21 @@ def _ancestor(pids: set[int]) -> Callable[[psutil.Process], int | None]:
     return find
 
 
-INJECTIONS: dict[str, tuple[float, Callable[[Injector], bool]]] = {
-    "kill a worker": (2, lambda it: it.kill_program(it.random.choice(WORKERS))),
-    "kill a runner": (3, lambda it: it.kill_process(it.pick_runner())),
-    "kill a rank": (2, lambda it: it.kill_process(it.pick_rank())),
-    "kill a scheduler": (1.5, lambda it: it.kill_program(it.random.choice(SCHEDULERS))),
-    "kill the API": (1.5, lambda it: it.kill_program("api")),
-    "freeze a runner": (3, lambda it: it.freeze_process(it.pick_runner())),
+INJECTIONS: dict[str, tuple[int, Callable[[Injector], bool]]] = {
+    "kill a worker": (1, lambda it: it.kill_program(it.random.choice(WORKERS))),
+    "kill a runner": (2, lambda it: it.kill_process(it.pick_runner())),
+    "kill a rank": (1, lambda it: it.kill_process(it.pick_rank())),
+    "kill a scheduler": (1, lambda it: it.kill_program(it.random.choice(SCHEDULERS))),
+    "kill the API": (1, lambda it: it.kill_program("api")),
+    "freeze a runner": (2, lambda it: it.freeze_process(it.pick_runner(in_training=True))),
     "freeze a rank": (1, lambda it: it.freeze_process(it.pick_rank())),
     "freeze a worker": (1, lambda it: it.freeze_program(it.random.choice(WORKERS))),
-    "freeze a scheduler": (1.5, lambda it: it.freeze_program(it.random.choice(SCHEDULERS))),
+    "freeze a scheduler": (1, lambda it: it.freeze_program(it.random.choice(SCHEDULERS))),
     "freeze a worker, kill its runner": (2, Injector.freeze_machine),
-    "drain a worker": (1.5, Injector.drain),
-    "lose the broker's data": (1.5, Injector.lose_broker),
-    "flush the broker": (1.5, Injector.flush_broker),
-    "forge tickets": (1.5, Injector.forge_tickets),
+    "drain a worker": (1, Injector.drain),
+    "lose the broker's data": (1, Injector.lose_broker),
+    "flush the broker": (1, Injector.flush_broker),
+    "forge tickets": (1, Injector.forge_tickets),
     "stop the database": (1, Injector.stop_database),
 }
-"""Name -> (weight, what to do; False if nobody was there to do it to)."""
+"""Name -> (how often in a round, what to do; False if nobody was there to do it to)."""

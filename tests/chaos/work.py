@@ -23,9 +23,9 @@ TRAINING: dict[str, Any] = {
     "architecture": {"hidden_size": 16, "intermediate_size": 32, "layers": 1, "heads": 2, "key_value_heads": 2},
     "sequence_length": 16,
     "micro_batch_size": 2,
-    "gradient_accumulation_steps": 2,
-    "steps": 300,
-    "evaluate_every": 300,
+    "gradient_accumulation_steps": 4,
+    "steps": 500,
+    "evaluate_every": 500,
     "save_every": 25,
     "deepspeed": {"zero_stage": 0},
 }
