@@ -50,6 +50,12 @@ class Injector:
                 return name
         return None
 
+    @property
+    def has_done_all(self) -> bool:
+        """Whether everything that can go wrong here did."""
+        impossible = {"stop the database"} if self.cluster.postgres is None else set()
+        return set(INJECTIONS) - impossible <= set(self.done)
+
     def put_right(self, everything: bool = False) -> None:
         """Do what is due: thaw, start again."""
         due = [entry for entry in self._later if everything or entry[0] <= monotonic()]

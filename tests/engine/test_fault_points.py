@@ -57,8 +57,8 @@ class Proof:
     def prepare(self) -> list[str]:
         return self.submit(prepare(self.name()))
 
-    def train(self) -> list[str]:
-        return self.submit({**TRAINING, "name": self.name(), "steps": 40, "save_every": 20})
+    def train(self, steps: int = 40) -> list[str]:
+        return self.submit({**TRAINING, "name": self.name(), "steps": steps, "save_every": 20})
 
     def submit_without_broker(self) -> list[str]:
         self.cluster.broker.kill()
@@ -68,9 +68,9 @@ class Proof:
             self.cluster.broker.start()
 
     def lose_a_machine(self) -> list[str]:
-        ids = self.prepare()
+        ids = self.train(steps=150)
         runner = wait_for(self.find_runner, "a runner")
-        self.cluster.kill("data-1")
+        self.cluster.kill("train-1")
         runner.kill()
         return ids
 
