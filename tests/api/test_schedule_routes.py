@@ -72,6 +72,13 @@ class TestChange:
         check_problem(api.client.patch("/v1/schedules/nightly", json=wrong), 422, "unknown_reference", "job.spec.dataset")
         assert api.client.get("/v1/schedules/nightly").json()["pipeline"] == pipeline
 
+    def test_a_name_that_is_taken(self, api_on_both: Api, check_problem: Any) -> None:
+        create(api_on_both)
+        other = create(api_on_both, name="other")
+        path = f"/v1/schedules/{other['id']}"
+        check_problem(api_on_both.client.patch(path, json={"name": "nightly"}), 409, "schedule_exists", "name")
+        assert api_on_both.client.patch(path, json={"name": "third"}).json()["name"] == "third"
+
 
 class TestRun:
     def test_at_once_and_in_the_list(self, api_on_both: Api, check_problem: Any) -> None:

@@ -82,6 +82,12 @@ class TestRetry:
             with pytest.raises(NotRetriable, match=r"submit it again|resume|cancel first"):
                 again(factory, job)
 
+    def test_not_what_only_another_version_understood(self, factory: Factory) -> None:
+        job = factory.job()
+        factory.update(job, state="failed", spec={"kind": "dance"})
+        with pytest.raises(NotRetriable, match="another version"):
+            again(factory, job)
+
     def test_once_per_job(self, factory: Factory) -> None:
         job = factory.job()
         factory.update(job, state="failed")

@@ -58,11 +58,14 @@ def get_schedule(schedule_id: str, platform: PlatformDep, caller: Reader) -> Sch
 @router.patch("/{schedule_id}")
 def change_schedule(schedule_id: str, body: SchedulePatch, platform: PlatformDep, caller: Writer) -> SchedulePublic:
     """Change, pause or resume a schedule. Times that pass while it is paused are not caught up."""
-    with platform.database.write() as session:
-        schedule = repository.get_schedule_or_raise(session, caller.project_id, schedule_id, for_update=True)
-        service.change_schedule(session, schedule, body.to_changes())
-        session.flush()
-        return _show(session, schedule)
+    try:
+        with platform.database.write() as session:
+            schedule = repository.get_schedule_or_raise(session, caller.project_id, schedule_id, for_update=True)
+            service.change_schedule(session, schedule, body.to_changes())
+            session.flush()
+            return _show(session, schedule)
+    except IntegrityError as error:  # somebody took the name at this moment
+        raise service.NameTaken(str(body.name)) from error
 
 
 @router.delete("/{schedule_id}", status_code=204)

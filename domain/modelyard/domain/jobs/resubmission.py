@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from pydantic import ValidationError
 from sqlmodel import Session
 
 from modelyard.domain.errors import Conflict
@@ -55,9 +56,15 @@ def check_retriable(job: Job) -> None:
 
 
 def request_again(job: Job, changes: RetryChanges) -> JobRequest:
-    """What was asked for, with what changes. Pure."""
+    """What was asked for, with what changes. Pure. Raises `NotRetriable` for a spec this version does not know."""
+    try:
+        spec = parse_spec(job.spec)
+    except ValidationError as error:
+        raise NotRetriable(
+            job, f"was submitted to another version, which understood its spec: {error.errors()[0]['msg']}"
+        ) from error
     return JobRequest(
-        spec=parse_spec(job.spec),
+        spec=spec,
         name=job.name,
         priority=job.priority if changes.priority is None else changes.priority,
         shape=Shape(job.slots, job.accelerator, job.nodes),

@@ -35,7 +35,7 @@ def advance(session: Session, job_id: str) -> Job | None:
         return job
     verdict, inputs = _judge(session, job, list_steps_before(session, job))
     if verdict.state is JobState.HELD:
-        job.reason, job.message, job.inputs = verdict.reason, verdict.message, inputs
+        job.reason, job.message, job.inputs = verdict.reason, verdict.message, inputs or job.inputs
         session.add(job)
     elif verdict.state is JobState.FAILED:
         values = {"reason": verdict.reason, "message": verdict.message, "finished_at": database_now()}

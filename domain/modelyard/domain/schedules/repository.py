@@ -17,6 +17,7 @@ def get_schedule_or_raise(session: Session, project_id: str, reference: str, for
     """A schedule of a project by id or name. Raises `NotFound`."""
     query = select(Schedule).where(Schedule.project_id == project_id)
     query = query.where((col(Schedule.id) == reference) | (col(Schedule.name) == reference))
+    query = query.order_by((col(Schedule.id) == reference).desc())  # a name may look like another one's id
     schedule = session.exec(query.with_for_update() if for_update else query).first()
     if schedule is None:
         raise NotFound(f"There is no schedule {reference} in this project", field="schedule_id", value=reference)
