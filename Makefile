@@ -88,6 +88,10 @@ openapi: $(INSTALLED) ## Write the description of the HTTP API to docs/openapi.j
 	@$(BIN)/python -c 'import json; from modelyard.api.app import create_app; print(json.dumps(create_app().openapi(), indent=1))' > docs/.openapi.json
 	@mv docs/.openapi.json docs/openapi.json
 
+.PHONY: bench-engine
+bench-engine: $(INSTALLED) ## Measure the engine beside the usual tools, up to 25 minutes (ARGS="--quick --only submit")
+	@OMP_NUM_THREADS=1 $(BIN)/python -m bench.engine $(ARGS)
+
 .PHONY: clean
 clean: ## Remove the environment and what tools left behind (never a platform's data)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist

@@ -66,6 +66,16 @@ def waiting(client: Client) -> str:
     return str(client.submit_job({"spec": spec_of("import"), "needs_approval": True})["id"])
 
 
+class TestSubmitMany:
+    def test_a_list_is_one_batch(self, client: Client, command: Command, tmp_path: Path) -> None:
+        file = tmp_path / "jobs.json"
+        file.write_text(json.dumps([{"spec": spec_of("import", name=f"base-{number}")} for number in range(3)]))
+        ids = command("submit", str(file), "--idempotency-key", "one").splitlines()
+        assert [client.get_job(id_)["name"] for id_ in ids] == ["base-0", "base-1", "base-2"]
+        again = json.loads(command("submit", str(file), "--idempotency-key", "one", "--json"))["data"]
+        assert [job["id"] for job in again] == ids
+
+
 class TestDecide:
     def test_approve_reject_and_retry(self, client: Client, command: Command) -> None:
         fine, dear = waiting(client), waiting(client)

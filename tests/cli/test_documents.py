@@ -21,6 +21,15 @@ class TestParse:
     def test_bare_spec(self) -> None:
         assert parse_submission("kind: prepare\nname: x", "file").body == {"spec": {"kind": "prepare", "name": "x"}}
 
+    def test_several_jobs(self) -> None:
+        found = parse_submission("- {kind: prepare, name: x}\n- {spec: {kind: import}, priority: 60}", "file")
+        jobs = [{"spec": {"kind": "prepare", "name": "x"}}, {"spec": {"kind": "import"}, "priority": 60}]
+        assert (found.type, found.body) == ("batch", {"jobs": jobs})
+
+    def test_an_entry_that_is_no_job(self) -> None:
+        with pytest.raises(WrongUsage, match="file, entry 1 holds str"):
+            parse_submission("- {kind: prepare}\n- x", "file")
+
     def test_two_kinds(self) -> None:
         with pytest.raises(WrongUsage, match=r"'prepare'.*'import'"):
             parse_submission("kind: prepare\nspec: {kind: import}", "file")

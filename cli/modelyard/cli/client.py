@@ -69,6 +69,11 @@ class Client:
         job: Document = self.post("/v1/jobs", body, idempotency_key)
         return job
 
+    def submit_jobs(self, bodies: list[Document], idempotency_key: str | None = None) -> list[Document]:
+        """Submit up to 500 jobs, all or none: `{"id", "state", "reason"}` of each."""
+        made: list[Document] = self.post("/v1/jobs/batch", {"jobs": bodies}, idempotency_key)["data"]
+        return made
+
     def submit_pipeline(self, body: Document, idempotency_key: str | None = None) -> Document:
         """Submit a pipeline: `{"name", "jobs": {step: {"spec": …}}}`."""
         pipeline: Document = self.post("/v1/pipelines", body, idempotency_key)

@@ -9,14 +9,17 @@ import yaml
 
 from modelyard.cli.errors import NotFound, WrongUsage
 
-SHAPES = "a job is {spec: {kind: …, …}}, a spec alone is {kind: …, …}, a pipeline is {name: …, jobs: {step: {spec: …}}}"
+SHAPES = (
+    "a job is {spec: {kind: …, …}}, a spec alone is {kind: …, …}, a pipeline is {name: …, jobs: {step: {spec: …}}}, "
+    "several jobs are a list of those"
+)
 
 
 @dataclass(frozen=True)
 class Submission:
     """What to send, and to which collection."""
 
-    type: Literal["job", "pipeline"]
+    type: Literal["job", "pipeline", "batch"]
     body: dict[str, Any]
 
 
@@ -34,21 +37,34 @@ def read_schedule(place: str) -> dict[str, Any]:
 
 def parse_submission(text: str, name: str) -> Submission:
     """Decide by content what a document is. JSON is YAML, so one parser reads both."""
-    document = _parse_mapping(text, name, SHAPES)
-    if "jobs" in document:
-        return Submission("pipeline", document)
-    if "spec" in document:
-        return Submission("job", _with_kind_in_spec(document, name))
-    if "kind" in document:
-        return Submission("job", {"spec": document})
+    document = _parse(text, name)
+    if isinstance(document, list):
+        return Submission("batch", {"jobs": [_job_of(each, f"{name}, entry {number}") for number, each in enumerate(document)]})
+    document = _check_mapping(document, name, SHAPES)
+    return Submission("pipeline", document) if "jobs" in document else Submission("job", _job_of(document, name))
+
+
+def _job_of(document: Any, name: str) -> dict[str, Any]:
+    mapping = _check_mapping(document, name, SHAPES)
+    if "spec" in mapping:
+        return _with_kind_in_spec(mapping, name)
+    if "kind" in mapping:
+        return {"spec": mapping}
     raise WrongUsage(f"{name} has none of `spec`, `kind` and `jobs`: {SHAPES}")
 
 
 def _parse_mapping(text: str, name: str, shapes: str) -> dict[str, Any]:
+    return _check_mapping(_parse(text, name), name, shapes)
+
+
+def _parse(text: str, name: str) -> Any:
     try:
-        document = yaml.safe_load(text)
+        return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise WrongUsage(f"{name} is not valid YAML: {error}") from error
+
+
+def _check_mapping(document: Any, name: str, shapes: str) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise WrongUsage(f"{name} holds {type(document).__name__}, not a mapping: {shapes}")
     return document

@@ -21,21 +21,28 @@ def register(app: typer.Typer) -> None:
 
 
 def submit(
-    file: Annotated[str, typer.Argument(help="YAML or JSON with a job or a pipeline; `-` reads standard input.")],
+    file: Annotated[
+        str, typer.Argument(help="YAML or JSON with a job, a list of jobs, or a pipeline; `-` reads standard input.")
+    ],
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it is done; exit code 1 if it fails.")] = False,
     timeout: Timeout = None,
     idempotency_key: Annotated[str | None, typer.Option(help="Submitting again with the same key makes nothing new.")] = None,
     json: JsonOption = False,
     data_dir: ClientDataDir = None,
 ) -> None:
-    """Submit a job {spec: {kind, …}} or a pipeline {name, jobs: {…}}."""
+    """Submit a job {spec: {kind, …}}, a list of up to 500 jobs (all or none), or a pipeline {name, jobs: {…}}."""
     from modelyard.cli.client import connect
     from modelyard.cli.console import print_json, say
     from modelyard.cli.documents import read_submission
+    from modelyard.cli.errors import WrongUsage
     from modelyard.cli.following import follow
 
     submission = read_submission(file)
+    if submission.type == "batch" and wait:
+        raise WrongUsage("--wait waits for one job or one pipeline; submit the list without it and `modelyard watch` each job")
     with connect(data_dir) as client:
+        if submission.type == "batch":
+            return _show_batch(client.submit_jobs(submission.body["jobs"], idempotency_key), json)
         send = client.submit_job if submission.type == "job" else client.submit_pipeline
         thing = send(submission.body, idempotency_key)
         say(f"submitted {submission.type} {thing['id']}")
@@ -43,6 +50,13 @@ def submit(
             print_json(thing) if json else print(thing["id"])
             return
         _report(client, follow(client, thing["id"], timeout), json)
+
+
+def _show_batch(made: list[Document], json: bool) -> None:
+    from modelyard.cli.console import print_json, say
+
+    say(f"submitted {len(made)} jobs")
+    print_json({"data": made}) if json else print("\n".join(job["id"] for job in made))
 
 
 def watch(job_id: JobId, timeout: Timeout = None, json: JsonOption = False, data_dir: ClientDataDir = None) -> None:
