@@ -29,7 +29,9 @@ def ask_to_leave(session: Session, job_id: str, attempt: int, reason: Outcome, b
 
 def list_to_hand_over(session: Session) -> Sequence[Job]:
     """Jobs that still run on drained workers, or have a seat there, and were not asked to leave."""
-    drained = select(Worker.id).where(col(Worker.drain_requested).is_(True))
+    drained = session.exec(select(Worker.id).where(col(Worker.drain_requested).is_(True))).all()
+    if not drained:
+        return []
     seated = select(Seat.job_id).where(col(Seat.worker_id).in_(drained), Seat.state != "left", Seat.attempt == Job.attempt)
     here = col(Job.worker_id).in_(drained) | exists(seated.where(Seat.job_id == Job.id))
     query = select(Job).where(OWNED, Job.state == JobState.RUNNING, col(Job.stop_requested).is_(None), here)
