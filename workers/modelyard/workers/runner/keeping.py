@@ -29,10 +29,10 @@ class CheckpointKeeper(threading.Thread):
         """Take a `checkpoint` event; returns at once."""
         self._queue.put(event)
 
-    def finish(self) -> None:
+    def finish(self, patience_seconds: float = STORE_PATIENCE_SECONDS) -> None:
         """Wait until everything is stored, or the store has been away for too long."""
         self._queue.put(None)
-        self.join(timeout=STORE_PATIENCE_SECONDS)
+        self.join(timeout=patience_seconds)
         self._is_late.set()
 
     def run(self) -> None:

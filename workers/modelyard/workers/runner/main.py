@@ -28,7 +28,8 @@ from modelyard.workers.runner.gang import gang_of
 from modelyard.workers.runner.inputs import MissingInput, Resume, export_interactions, fetch_inputs, find_resume, locate_inputs
 from modelyard.workers.runner.keeping import CheckpointKeeper
 from modelyard.workers.runner.lease import Lease, renewal_of
-from modelyard.workers.runner.member import Place, run_member
+from modelyard.workers.runner.member import run_member
+from modelyard.workers.runner.membership import Membership
 from modelyard.workers.runner.outcome import Ending
 from modelyard.workers.runner.outputs import keep_checkpoint
 from modelyard.workers.runner.preparation import RESUME_FOLDER, make_launch, write_document
@@ -72,7 +73,8 @@ def main(arguments: Sequence[str] | None = None, birth: Birth | None = None) -> 
     database = Database(settings.database)
     try:
         if given.node_rank:
-            run_member(settings, database, Place(given.job, given.attempt, given.node_rank), birth.ranks, birth.alive, stop)
+            membership = Membership(database, given.job, given.attempt, given.node_rank)
+            run_member(settings, membership, birth.ranks, birth.alive, stop)
         else:
             _run(settings, database, given.job, given.attempt, birth, stop)
     except StaleAttempt as error:

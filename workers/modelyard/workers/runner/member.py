@@ -10,61 +10,51 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from modelyard.domain.jobs.lifecycle import Outcome, StaleAttempt
-from modelyard.domain.jobs.repository import find_job, list_attempts
-from modelyard.domain.jobs.seats import add_logs, ask_to_stop, leave, renew_seat, seat_of
-from modelyard.domain.jobs.tables import Attempt, Checkpoint, Job
-from modelyard.kit.database import Database, DatabaseAway
+from modelyard.domain.jobs.lifecycle import Outcome
+from modelyard.domain.jobs.tables import Job
+from modelyard.kit.database import DatabaseAway
 from modelyard.kit.logs import get_logger
 from modelyard.kit.settings import Settings
 from modelyard.kit.storage import ArtifactStore, DamagedArtifact
 from modelyard.workers.engine.processes import run_folder
+from modelyard.workers.recipe import EXIT_SAVED
 from modelyard.workers.runner.inputs import MissingInput, fetch_checkpoint, fetch_inputs, locate_inputs
-from modelyard.workers.runner.keeping import CheckpointKeeper
+from modelyard.workers.runner.keeping import STORE_PATIENCE_SECONDS, CheckpointKeeper
 from modelyard.workers.runner.lease import Lease
+from modelyard.workers.runner.membership import LostCheckpoint, Membership
 from modelyard.workers.runner.outcome import Ending, Evidence, classify
 from modelyard.workers.runner.outputs import keep_part
 from modelyard.workers.runner.preparation import RESUME_FOLDER, make_launch, write_document
-from modelyard.workers.runner.rank_environment import Group, Launch
+from modelyard.workers.runner.rank_environment import Launch
 from modelyard.workers.runner.ranks import Ranks, wait_for_change
 from modelyard.workers.runner.reading import EventReader, LogReader, last_lines
 
 TICK_SECONDS = 0.5
-MEETING_SECONDS = 0.25
-"""How often it is asked whether node 0 said where to meet."""
+LAST_PART_SECONDS = 2.0
+"""A node that failed has no longer to store what it saved before: node 0 waits to hear why."""
 log = get_logger(__name__)
 
 
-@dataclass(frozen=True)
-class Place:
-    """Which node of which attempt."""
-
-    job_id: str
-    attempt: int
-    node_rank: int
-
-
-def run_member(settings: Settings, database: Database, place: Place, ranks: Ranks, alive: int, stop: dict[str, Any]) -> None:
+def run_member(settings: Settings, membership: Membership, ranks: Ranks, alive: int, stop: dict[str, Any]) -> None:
     """Run one node's part to its end. Raises `StaleAttempt` when the attempt is over."""
-    folder = run_folder(settings, place.job_id, place.attempt, place.node_rank)
-    lease = Lease(_renewal_of(database, place, settings.lease_seconds), settings.lease_seconds, ranks.kill)
+    folder = run_folder(settings, membership.job_id, membership.attempt, membership.node_rank)
+    lease = Lease(membership.renewal(settings.lease_seconds), settings.lease_seconds, ranks.kill)
     lease.start()
     store = ArtifactStore(settings.artifacts, settings.folder("cache") / "artifacts")
-    try:
-        job, launch = _prepare(settings, database, store, folder, place, alive)
-    except (MissingInput, DamagedArtifact, FileNotFoundError) as error:
-        _leave(database, place, Ending(Outcome.BAD_DATA, f"An input cannot be read: {error}"))
+    prepared = _prepare(settings, store, folder, membership, alive)
+    if isinstance(prepared, Ending):
+        membership.leave(prepared)
         return lease.release()
+    job, launch = prepared
     lease.wait_until_held()
     ranks.start(launch)
-    keeper = CheckpointKeeper(lambda event: keep_part(store, job, folder, place.node_rank, event), folder)
+    keeper = CheckpointKeeper(lambda event: keep_part(store, job, folder, membership.node_rank, event), folder)
     keeper.start()
-    first_rank = place.node_rank * job.slots
-    logs = [LogReader(folder / f"rank-{rank}.log", first_rank + rank) for rank in range(job.slots)]
-    member = Member(settings, database, place, folder, ranks, lease, keeper, EventReader(folder / "events.jsonl"), logs)
+    logs = [LogReader(folder / f"rank-{rank}.log", membership.node_rank * job.slots + rank) for rank in range(job.slots)]
+    member = Member(settings, membership, folder, ranks, lease, keeper, EventReader(folder / "events.jsonl"), logs)
     stop["supervisor"] = member
     member.drain_requested = stop["requested"]
-    log.info("node started", job_id=job.id, attempt=job.attempt, node_rank=place.node_rank)
+    log.info("node started", job_id=job.id, attempt=job.attempt, node_rank=membership.node_rank)
     member.run()
     lease.release()
     for name in ("outputs", "checkpoints", RESUME_FOLDER):
@@ -72,13 +62,33 @@ def run_member(settings: Settings, database: Database, place: Place, ranks: Rank
     return None
 
 
+def _prepare(
+    settings: Settings, store: ArtifactStore, folder: Path, membership: Membership, alive: int
+) -> tuple[Job, Launch] | Ending:
+    """Fetch the inputs, wait for node 0's word, and write `run.json` as it did; or say why that is not possible."""
+    job = membership.find_job()
+    try:
+        with membership.database.read() as session:
+            located = locate_inputs(session, job.inputs)
+        inputs = fetch_inputs(store, located, folder)
+    except (MissingInput, DamagedArtifact, FileNotFoundError) as error:
+        return Ending(Outcome.BAD_DATA, f"An input cannot be read: {error}")
+    try:
+        group, checkpoint = membership.wait_for_meeting(job.nodes)
+        resume = fetch_checkpoint(checkpoint, store, job.nodes, folder / RESUME_FOLDER) if checkpoint else None
+    except (LostCheckpoint, DamagedArtifact, FileNotFoundError) as error:
+        # The next attempt looks at the checkpoints anew, and passes over those that are not whole.
+        return Ending(Outcome.RUNNER_LOST, f"The checkpoint cannot be read: {error}")
+    write_document(folder, job, inputs, resume, {})
+    return job, replace(make_launch(settings, job, folder, alive), group=group)
+
+
 @dataclass
 class Member:
     """State of one supervised node."""
 
     settings: Settings
-    database: Database
-    place: Place
+    membership: Membership
     folder: Path
     ranks: Ranks
     lease: Lease
@@ -89,25 +99,27 @@ class Member:
     stop_reason: str | None = None
     errors: list[dict[str, Any]] = field(default_factory=list)
     _kill_after: float | None = None
-    _asked: bool = False
+    _has_asked: bool = False
+    _codes_before_end: list[int | None] | None = None
+    """Exit codes when we ended the ranks: those without one had not failed by themselves."""
 
     def run(self) -> None:
         """Supervise until the ranks are gone, then leave the seat. Raises `StaleAttempt` when the attempt is over."""
         while not self.ranks.is_over():
             wait_for_change(self.ranks, TICK_SECONDS)
             self._tick()
-        self.ranks.kill()  # whatever the ranks themselves left behind
+        self._end_ranks()  # and whatever they themselves left behind
         while self._try(lambda: self._carry(is_last=True)) is not False:
             pass  # a long log comes in chunks; at the end all of it
-        self.keeper.finish()
         ending = self._ending()
-        log.info("node ended", job_id=self.place.job_id, node_rank=self.place.node_rank, outcome=ending and ending.outcome)
-        _leave(self.database, self.place, ending)
+        self.keeper.finish(LAST_PART_SECONDS if ending else STORE_PATIENCE_SECONDS)
+        log.info("node ended", job_id=self.membership.job_id, outcome=ending and ending.outcome)
+        self.membership.leave(ending)
 
     def _tick(self) -> None:
         self._try(self._carry)
-        if self.drain_requested and not self._asked:
-            self._try(self._ask_all_to_leave)
+        if self.drain_requested and not self._has_asked:
+            self._has_asked = self._try(self._ask_all_to_leave) is True
         if self.lease.stop_requested is not None and self.stop_reason is None:
             # Ranks decide by what rank 0 reads; the others' files are for recipes that look on every node.
             self.stop_reason = self.lease.stop_requested
@@ -115,7 +127,7 @@ class Member:
             self._kill_after = time.monotonic() + self.settings.stop_grace_seconds
         is_late = self._kill_after is not None and time.monotonic() > self._kill_after
         if self.ranks.has_failure() or is_late:
-            self.ranks.kill()
+            self._end_ranks()
 
     def _carry(self, is_last: bool = False) -> bool:
         """Bring new log lines to the database and finished parts to the store. False if there was nothing."""
@@ -123,8 +135,7 @@ class Member:
         texts = [(reader, *reader.read(is_last)) for reader in self.logs]
         chunks = [(reader.rank, text) for reader, text, _ in texts if text]
         if chunks:
-            with self.database.write() as session:
-                add_logs(session, seat_of(*_key(self.place)), chunks, time.time())
+            self.membership.add_logs(chunks)
         for reader, _, end in texts:
             reader.offset = end
         self.events.offset = offset
@@ -136,10 +147,13 @@ class Member:
         return bool(chunks or events)
 
     def _ask_all_to_leave(self) -> bool:
-        with self.database.write() as session:
-            ask_to_stop(session, self.place.job_id, self.place.attempt, "drained")
-        self._asked = True
+        self.membership.ask_all_to_leave()
         return True
+
+    def _end_ranks(self) -> None:
+        if self._codes_before_end is None:
+            self._codes_before_end = self.ranks.exit_codes()
+        self.ranks.kill()
 
     def _try(self, action: Callable[[], bool]) -> bool | None:
         """Do something; None while the database is away: it is done again later, the lease's deadline says how long."""
@@ -152,63 +166,8 @@ class Member:
 
     def _ending(self) -> Ending | None:
         """What this node knows of the attempt's end; None if its ranks ended well, or as they were asked to."""
-        codes = [code if code is not None else -9 for code in self.ranks.exit_codes()]
-        if self.stop_reason is not None or all(code in {0, 75} for code in codes):
+        codes = self._codes_before_end or []
+        if self.stop_reason is not None or all(code in {0, EXIT_SAVED} for code in codes):
             return None
         lines = {reader.rank: last_lines(reader.path) for reader in self.logs}
         return classify(Evidence(codes, self.errors, last_lines=lines, first_rank=self.logs[0].rank))
-
-
-def _prepare(
-    settings: Settings, database: Database, store: ArtifactStore, folder: Path, place: Place, alive: int
-) -> tuple[Job, Launch]:
-    """Fetch the inputs, wait for node 0's word, and write `run.json` as it did."""
-    with database.read() as session:
-        job = find_job(session, place.job_id)
-        if job is None or job.attempt != place.attempt:
-            raise StaleAttempt(place.job_id, place.attempt)
-        located = locate_inputs(session, job.inputs)
-    inputs = fetch_inputs(store, located, folder)
-    attempt, checkpoint = _wait_for_meeting(database, place)
-    resume = fetch_checkpoint(checkpoint, store, job.nodes, folder / RESUME_FOLDER) if checkpoint else None
-    write_document(folder, job, inputs, resume, {})
-    address, _, port = (attempt.rendezvous or "").rpartition(":")
-    launch = make_launch(settings, job, folder, alive)
-    return job, replace(launch, group=Group(job.nodes, place.node_rank, address, int(port)))
-
-
-def _wait_for_meeting(database: Database, place: Place) -> tuple[Attempt, Checkpoint | None]:
-    """Return once node 0 said where the ranks meet; with the checkpoint all continue from. The lease ends the wait."""
-    while True:
-        try:
-            with database.read() as session:
-                attempt = next(each for each in list_attempts(session, place.job_id) if each.seq == place.attempt)
-                if attempt.rendezvous is not None:
-                    return attempt, session.get(Checkpoint, attempt.resumed_from) if attempt.resumed_from else None
-        except DatabaseAway as error:
-            log.warning("waiting for the database", job_id=place.job_id, error=type(error).__name__)
-        time.sleep(MEETING_SECONDS)
-
-
-def _renewal_of(database: Database, place: Place, seconds: float) -> Callable[[], str | None]:
-    def renew_once() -> str | None:
-        with database.write() as session:
-            return renew_seat(session, *_key(place), seconds).stop_requested
-
-    return renew_once
-
-
-def _leave(database: Database, place: Place, ending: Ending | None) -> None:
-    """Say that no process of this node is left, now or as soon as the database is back."""
-    more = (ending.outcome, ending.message, ending.exit_code, ending.failing_rank) if ending else (None, None, 0, None)
-    while True:
-        try:
-            with database.write() as session:
-                return leave(session, seat_of(*_key(place)), *more)
-        except DatabaseAway as error:
-            log.warning("waiting for the database", job_id=place.job_id, error=type(error).__name__)
-            time.sleep(TICK_SECONDS)
-
-
-def _key(place: Place) -> tuple[str, int, int]:
-    return place.job_id, place.attempt, place.node_rank
