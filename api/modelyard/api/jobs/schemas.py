@@ -120,6 +120,8 @@ class AttemptPublic(BaseModel):
     slots: list[str]
     outcome: str | None
     exit_code: int | None
+    failing_rank: int | None
+    """The first rank that failed, where one did; counted over all workers of the job."""
     message: str | None
     resumed_from_step: int | None
     started_at: Time
