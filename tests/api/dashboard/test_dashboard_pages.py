@@ -7,6 +7,7 @@ import httpx2
 from dashboard_yard import Yard, metric, prepare, progress
 
 from modelyard.domain.jobs.lifecycle import Outcome
+from modelyard.domain.workers.hosts import exclude, include
 from modelyard.domain.workers.repository import report_worker
 from modelyard.domain.workers.tables import Worker
 
@@ -140,6 +141,13 @@ class TestShowOverview:
         assert "gpu" not in text[text.index('id="worker-night@yard"') :].partition("</tr>")[0]
         assert '<span class="faint">night@yard</span>' in text[text.index('id="queue-monitor"') :].partition("</tr>")[0]
         with yard.platform.database.write() as session:
+            session.get_one(Worker, worker.id).drain_requested = True
+            exclude(session, "yard", 60, "New <driver>")
+        row = log_in("read").get("/").text.partition('id="worker-night@yard"')[2].partition("</tr>")[0]
+        assert ">drained<" in row
+        assert "New &lt;driver&gt;" in row
+        with yard.platform.database.write() as session:
+            include(session, "yard")
             session.delete(session.get_one(Worker, worker.id))
 
 

@@ -69,7 +69,7 @@ class Exclusion(BaseModel):
 def list_all_workers(platform: PlatformDep, caller: Reader) -> WorkerList:
     """Every worker, with what it lends, what is kept free there, and when it was last heard of."""
     with platform.database.read() as session:
-        return WorkerList(data=_show(session, *repository.list_workers(session)))
+        return WorkerList(data=show_workers(session))
 
 
 @router.post("/workers/{worker_id}/drain", status_code=202)
@@ -103,6 +103,11 @@ def include_host(name: str, platform: PlatformDep, caller: Admin) -> HostPublic:
     with platform.database.write() as session:
         hosts.include(session, name)
     return HostPublic(name=name, excluded_until=None, excluded_because=None)
+
+
+def show_workers(session: Session) -> list[WorkerPublic]:
+    """Every worker as clients see it, by name."""
+    return _show(session, *repository.list_workers(session))
 
 
 def _show(session: Session, *workers: Worker) -> list[WorkerPublic]:

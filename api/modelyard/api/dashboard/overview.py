@@ -3,6 +3,7 @@
 from fastapi import Request, Response
 
 from modelyard.api.cluster.endpoints import list_queues
+from modelyard.api.cluster.workers import show_workers
 from modelyard.api.dashboard.rendering import page
 from modelyard.api.dashboard.routes import make_router
 from modelyard.api.dashboard.session import Viewer
@@ -12,7 +13,7 @@ from modelyard.domain.jobs.lifecycle import ACTIVE, JobState
 from modelyard.domain.jobs.repository import list_jobs
 from modelyard.domain.jobs.tallies import count_by_state
 from modelyard.domain.pipelines.repository import list_pipelines, list_steps
-from modelyard.domain.workers.repository import list_online, list_workers
+from modelyard.domain.workers.repository import list_online
 
 router = make_router()
 ROWS = 6
@@ -32,7 +33,7 @@ def show_overview(request: Request, platform: PlatformDep, viewer: Viewer) -> Re
             viewer,
             counts={str(state): counts.get(state, 0) for state in JobState},
             queues=queues,
-            workers=list_workers(session),
+            workers=show_workers(session),
             online={worker.id for worker in list_online(session)},
             running=list_jobs(session, viewer.project_id, states=sorted(ACTIVE), limit=20),
             recent=list_jobs(session, viewer.project_id, limit=ROWS),
