@@ -32,6 +32,7 @@ from modelyard.workers.engine.orders import (
 from modelyard.workers.runner import main as runner
 from modelyard.workers.runner.forking import die_with_parent, fork, send_output_to
 from modelyard.workers.runner.ranks import wait_at_gates
+from modelyard.workers.runner.rehearsal import rehearse
 from modelyard.workers.runner.waiting import fork_ranks
 
 
@@ -53,6 +54,7 @@ def main() -> int:
     try:
         for module in filter(None, given.modules.split(",")):
             importlib.import_module(module)
+        rehearse()
         check_forkable()
     except Exception as error:
         print(f"not warm: {type(error).__name__}: {error}", file=sys.stderr, flush=True)  # noqa: T201 - the worker's log
