@@ -204,6 +204,7 @@ def run_recipe(main: Callable[[Run[S]], None]) -> None:
     # A run that stands still is asked where, before it is ended: the stacks of all threads go to the log.
     faulthandler.register(signal.SIGUSR1, file=sys.stderr, all_threads=True)
     run = _open_run()
+    run.phase("load")
     try:
         main(run)
     except Stopped:
