@@ -3,9 +3,10 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from sqlalchemy import String, cast, func
+from sqlalchemy import String, bindparam, cast, func
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
@@ -35,19 +36,37 @@ def find_next(session: Session, queue: str, host: str = "") -> Job | None:
     """The job to start next on a host, locked; None if none of the queue may start there now."""
     candidates, avoided = _find_candidates(session, queue, host)
     for candidate in _in_order(session, candidates):
-        # Not the head itself: another claim may hold it at this moment, and then the next one of the project is as good.
-        best = _best_waiting(queue, candidate.head.project_id, avoided)
-        job = session.exec(best).first() if candidate.max_gpus is None else _find_within_quota(session, candidate, best)
+        best = Best(queue, candidate.head.project_id, host, avoided)
+        job = _find_best(session, best) if candidate.max_gpus is None else _find_within_quota(session, candidate, best)
         if job is not None:
             return job
     return None
 
 
-def _find_within_quota(session: Session, candidate: Candidate, best: Any) -> Job | None:
+@dataclass(frozen=True)
+class Best:
+    """The job to look for: the best of a project that no other claim holds at this moment."""
+
+    queue: str
+    project_id: str
+    host: str
+    avoided: str | None
+    """The host, where jobs that avoid it are left to others."""
+
+
+def _find_best(session: Session, best: Best) -> Job | None:
+    values = {"queue": best.queue, "project_id": best.project_id, **_avoiding(best.avoided)}
+    job: Job | None = session.execute(_best_waiting(best.avoided is not None), values).scalars().first()
+    # Not always the head that was read before, if another claim was faster: then its hosts are looked at only here.
+    if job is None or best.host not in job.avoid_hosts or not is_served_elsewhere(session, best.queue, best.host):
+        return job
+    return None
+
+
+def _find_within_quota(session: Session, candidate: Candidate, best: Best) -> Job | None:
     # Going back to the savepoint gives the project's lock up: nobody waits for a project while holding another.
     with session.begin_nested() as savepoint:
-        may = may_start(session, candidate.head.project_id, candidate.slots)
-        job: Job | None = session.exec(best).first() if may else None
+        job = _find_best(session, best) if may_start(session, best.project_id, candidate.slots) else None
         if job is None:
             savepoint.rollback()
     return job
@@ -75,27 +94,46 @@ def _in_order(session: Session, candidates: list[Candidate]) -> list[Candidate]:
 
 
 def _read_candidates(session: Session, queue: str, avoided: str | None = None) -> list[Candidate]:
-    waiting = (
-        select(JobTally.project_id)
-        .where(JobTally.queue == queue, JobTally.state == JobState.QUEUED)
-        .group_by(col(JobTally.project_id))
-        .having(func.sum(col(JobTally.jobs)) > 0)
-    )
-    best_id = _waiting(select(Job.id), queue, avoided).where(Job.project_id == Project.id).limit(1).correlate(Project)
-    best = aliased(Job)
-    columns: Any = (best.project_id, best.order_key, best.id, best.slots, best.nodes, best.avoid_hosts, Project.max_gpus)
-    query: Any = select(*columns).select_from(Project).join(best, best.id == best_id.scalar_subquery())
-    rows = session.execute(query.where(col(Project.id).in_(waiting)))
+    rows = session.execute(_candidates(avoided is not None), {"queue": queue, **_avoiding(avoided)})
     return [Candidate(Head(project, key, id_), slots * nodes, *rest) for project, key, id_, slots, nodes, *rest in rows]
 
 
-def _best_waiting(queue: str, project_id: str, avoided: str | None) -> Any:
-    query = _waiting(select(Job), queue, avoided).where(Job.project_id == project_id)
+# Statements are made once: making one takes longer than SQLite takes to answer it.
+
+
+@cache
+def _candidates(is_avoiding: bool) -> Any:
+    waiting = (
+        select(JobTally.project_id)
+        .where(JobTally.queue == bindparam("queue"), JobTally.state == JobState.QUEUED)
+        .group_by(col(JobTally.project_id))
+        .having(func.sum(col(JobTally.jobs)) > 0)
+    )
+    best_id = _waiting(select(Job.id), is_avoiding).where(Job.project_id == Project.id).limit(1).correlate(Project)
+    best = aliased(Job)
+    columns: Any = (best.project_id, best.order_key, best.id, best.slots, best.nodes, best.avoid_hosts, Project.max_gpus)
+    query: Any = select(*columns).select_from(Project).join(best, best.id == best_id.scalar_subquery())
+    return query.where(col(Project.id).in_(waiting))
+
+
+@cache
+def _best_waiting(is_avoiding: bool) -> Any:
+    query = _waiting(select(Job), is_avoiding).where(Job.project_id == bindparam("project_id"))
     return query.limit(1).with_for_update(skip_locked=True)
 
 
-def _waiting(query: Any, queue: str, avoided: str | None) -> Any:
-    query = query.where(Job.queue == queue, Job.state == JobState.QUEUED, Job.not_before <= database_now())
-    if avoided is not None:
-        query = query.where(~cast(col(Job.avoid_hosts), String()).contains(json.dumps(avoided), autoescape=True))
+def _waiting(query: Any, is_avoiding: bool) -> Any:
+    query = query.where(Job.queue == bindparam("queue"), Job.state == JobState.QUEUED, Job.not_before <= database_now())
+    if is_avoiding:
+        query = query.where(cast(col(Job.avoid_hosts), String()).not_like(bindparam("avoided"), escape="/"))
     return query.order_by(col(Job.order_key), col(Job.id))
+
+
+def _avoiding(host: str | None) -> dict[str, str]:
+    """The parameter of a statement that leaves jobs out which avoid a host."""
+    if host is None:
+        return {}
+    name = json.dumps(host)
+    for special in "/%_":
+        name = name.replace(special, f"/{special}")
+    return {"avoided": f"%{name}%"}

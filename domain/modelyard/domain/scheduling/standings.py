@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Double, case, func, update
+from sqlalchemy import Double, bindparam, case, func, update
 from sqlmodel import Session, col, select
 
 from modelyard.domain.jobs.lifecycle import ACTIVE
@@ -38,16 +38,20 @@ def charge(session: Session, project_id: str, slots: int, seconds: float) -> Non
 
 def read_usage(session: Session, project_ids: Collection[str]) -> dict[str, ProjectUsage]:
     """What projects are due and used lately, their running jobs included."""
-    now, half_life = read_clock(session), half_life_seconds()
-    columns = (Project.id, Project.share, Project.recent_gpu_seconds, Project.recent_at)
+    now, half_life, ids = read_clock(session), half_life_seconds(), {"ids": list(project_ids)}
     usage = {
         project_id: ProjectUsage(share, decay(recent, now - recent_at, half_life))
-        for project_id, share, recent, recent_at in session.exec(select(*columns).where(col(Project.id).in_(project_ids)))
+        for project_id, share, recent, recent_at in session.execute(_CHARGED, ids)
     }
-    running: Any = select(Job.project_id, Job.slots, Job.nodes, Job.started_at)
-    running = running.where(col(Job.project_id).in_(project_ids), OWNED, col(Job.state).in_(ACTIVE))
-    for project_id, slots, nodes, started_at in session.execute(running):
+    for project_id, slots, nodes, started_at in session.execute(_RUNNING, ids):
         known = usage[project_id]
         live = weigh(slots * nodes, now - (started_at or now), half_life)
         usage[project_id] = ProjectUsage(known.share, known.slot_seconds + live)
     return usage
+
+
+_IDS: Any = bindparam("ids", expanding=True)
+_CHARGED_COLUMNS: Any = (Project.id, Project.share, Project.recent_gpu_seconds, Project.recent_at)
+_CHARGED: Any = select(*_CHARGED_COLUMNS).where(col(Project.id).in_(_IDS))
+_RUNNING_COLUMNS: Any = (Job.project_id, Job.slots, Job.nodes, Job.started_at)
+_RUNNING: Any = select(*_RUNNING_COLUMNS).where(col(Job.project_id).in_(_IDS), OWNED, col(Job.state).in_(ACTIVE))
