@@ -22,6 +22,7 @@ from modelyard.scheduler.pipelines import advance_held_jobs, advance_one, settle
 
 STEPS, PIPELINES = 200, 3
 MOST_SECONDS = 0.3
+"""Of our own processor time, so that a busy machine does not count."""
 
 
 def make_chain(factory: Factory, length: int) -> list[Job]:
@@ -57,10 +58,10 @@ class TestLook:
         took = []
         with statements(factory.database) as seen:
             for _ in range(3):
-                started = time.perf_counter()
+                started = time.process_time()
                 advance_held_jobs(factory.database)
                 settle_pipelines(factory.database)
-                took.append(time.perf_counter() - started)
+                took.append(time.process_time() - started)
         assert min(took) < MOST_SECONDS, took
         assert len(seen) < 30
         assert not [each for each in seen if "UPDATE" in each or "INSERT" in each or "IMMEDIATE" in each]
