@@ -39,16 +39,27 @@ class Injector:
     _later: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
 
     def inject(self) -> str | None:
-        """Do the first thing in the deck that finds a victim; return its name. Each comes up once in a round."""
-        if not self._deck:
-            self._deck = [name for name, (times, _) in INJECTIONS.items() for _ in range(times)]
-            self.random.shuffle(self._deck)
-        for name in self._deck:
+        """Do the first thing in the deck that finds a victim, and return its name. What found none stays in front."""
+        for name in [*self._deck, *self._deal()]:
             if INJECTIONS[name][1](self):
-                self._deck.remove(name)
+                if name in self._deck:
+                    self._deck.remove(name)
                 self.done[name] += 1
                 return name
         return None
+
+    def _deal(self) -> list[str]:
+        """A new deck when nothing but what finds no victim is left in the old one."""
+        new = [name for name, (times, _) in INJECTIONS.items() for _ in range(times)]
+        self.random.shuffle(new)
+        if not self._deck:
+            self._deck = list(new)
+        return new
+
+    @property
+    def has_all_put_right(self) -> bool:
+        """Whether nothing is frozen or away any more."""
+        return not self._later
 
     @property
     def has_done_all(self) -> bool:
@@ -56,9 +67,9 @@ class Injector:
         impossible = {"stop the database"} if self.cluster.postgres is None else set()
         return set(INJECTIONS) - impossible <= set(self.done)
 
-    def put_right(self, everything: bool = False) -> None:
+    def put_right(self) -> None:
         """Do what is due: thaw, start again."""
-        due = [entry for entry in self._later if everything or entry[0] <= monotonic()]
+        due = [entry for entry in self._later if entry[0] <= monotonic()]
         self._later = [entry for entry in self._later if entry not in due]
         for _, action in due:
             action()

@@ -66,7 +66,9 @@ def _run(plan: Plan, cluster: Cluster, say: Callable[[str], None]) -> Verdict:
     _inject(plan, injector, started, say)
     say("nothing goes wrong any more; waiting for the open jobs")
     submitter.stopped.set()
-    injector.put_right(everything=True)
+    while not injector.has_all_put_right:  # whoever is frozen stays so for its full time: waking up late is the point
+        injector.put_right()
+        time.sleep(0.1)
     submitter.join(timeout=60)
     verdict = Verdict(plan.seed, plan.database, round(time.monotonic() - started, 1), dict(injector.done))
     verdict.doubled_answers, verdict.problems = submitter.doubled, [*submitter.contradictions]
