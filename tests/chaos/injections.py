@@ -21,8 +21,8 @@ from modelyard.kit.queue import make_app, send
 from modelyard.workers.engine.processes import tag_of
 from tests.chaos.cluster import LEASE_SECONDS, SCHEDULERS, WORKERS, Cluster, is_runner
 
-FREEZE_SECONDS = 2.3 * LEASE_SECONDS
-"""Longer than two leases: whoever wakes up has lost everything it owned."""
+FREEZE_SECONDS = 4.0 * LEASE_SECONDS
+"""Longer than two leases, and a change of the leading scheduler: whoever wakes up has lost everything it owned."""
 DATABASE_AWAY_SECONDS = 20.0
 
 
@@ -35,6 +35,8 @@ class Injector:
     random: random.Random
     done: Counter[str] = field(default_factory=Counter)
     """What was injected, how often."""
+    _hit: set[str] = field(default_factory=set)
+    """Attempts that something was done to: once is enough."""
     _deck: list[str] = field(default_factory=list)
     _later: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
 
@@ -96,13 +98,14 @@ class Injector:
 
     def pick_attempt(self, in_training: bool = False) -> list[psutil.Process]:
         """The processes of one running attempt, its runner first."""
-        tags = {tag_of(job_id, number) for job_id, number, trains in self.victims() if trains or not in_training}
+        wanted = {tag_of(job_id, number) for job_id, number, trains in self.victims() if trains or not in_training} - self._hit
+        living = self.cluster.attempts() if wanted else {}
+        tags = [tag for tag in sorted(living) if tag in wanted and is_runner(living[tag][0])]
         if not tags:
             return []
-        found = [
-            processes for tag, processes in sorted(self.cluster.attempts().items()) if tag in tags and is_runner(processes[0])
-        ]
-        return self.random.choice(found) if found else []
+        chosen = self.random.choice(tags)
+        self._hit.add(chosen)
+        return living[chosen]
 
     def pick_runner(self, in_training: bool = False) -> psutil.Process | None:
         return next(iter(self.pick_attempt(in_training)), None)

@@ -24,9 +24,9 @@ TRAINING: dict[str, Any] = {
     "sequence_length": 16,
     "micro_batch_size": 2,
     "gradient_accumulation_steps": 4,
-    "steps": 500,
-    "evaluate_every": 500,
-    "save_every": 25,
+    "steps": 700,
+    "evaluate_every": 700,
+    "save_every": 50,
     "deepspeed": {"zero_stage": 0},
 }
 
