@@ -24,9 +24,9 @@ TRAINING: dict[str, Any] = {
     "sequence_length": 16,
     "micro_batch_size": 2,
     "gradient_accumulation_steps": 4,
-    "steps": 700,
-    "evaluate_every": 700,
-    "save_every": 50,
+    "steps": 1500,
+    "evaluate_every": 1500,
+    "save_every": 100,
     "deepspeed": {"zero_stage": 0},
 }
 
