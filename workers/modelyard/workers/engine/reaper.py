@@ -14,10 +14,12 @@ from dataclasses import dataclass
 import psutil
 
 from modelyard.domain.jobs.repository import Lease, find_leases
+from modelyard.kit.cgroups import remove_empty_groups
 from modelyard.kit.database import Database, DatabaseAway
 from modelyard.kit.logs import get_logger
 from modelyard.kit.settings import Settings
 from modelyard.workers.engine.processes import find_tagged, split_tag
+from modelyard.workers.runner.ranks import GROUP_PREFIX
 
 INTERVAL_SECONDS = 5.0
 GRACE_SHARE = 0.25
@@ -78,6 +80,7 @@ class Reaper(threading.Thread):
         for tag in strays if is_sure else strays & self._suspects:
             _kill(tag, found[tag])
         self._suspects = strays
+        remove_empty_groups(GROUP_PREFIX)
 
     def _read_leases(self, tags: Iterable[str]) -> Sighting:
         with self._database.read() as session:

@@ -81,6 +81,7 @@ def main(arguments: Sequence[str] | None = None, birth: Birth | None = None) -> 
         log.warning("stopped", reason=str(error))
     finally:
         birth.ranks.kill()
+        birth.ranks.let_go()
     return 0
 
 

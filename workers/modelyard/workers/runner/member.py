@@ -169,5 +169,8 @@ class Member:
         codes = self._codes_before_end or []
         if self.stop_reason is not None or all(code in {0, EXIT_SAVED} for code in codes):
             return None
+        first_rank = self.logs[0].rank
         lines = {reader.rank: last_lines(reader.path) for reader in self.logs}
-        return classify(Evidence(codes, self.errors, last_lines=lines, first_rank=self.logs[0].rank))
+        return classify(
+            Evidence(codes, self.errors, last_lines=lines, oom_kills=self.ranks.count_oom_kills(), first_rank=first_rank)
+        )

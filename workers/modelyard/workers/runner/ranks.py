@@ -11,11 +11,14 @@ from dataclasses import dataclass
 
 import psutil
 
+from modelyard.kit.cgroups import ControlGroup, make_group
 from modelyard.workers.runner.forking import ForkedProcess, die_with_parent
 from modelyard.workers.runner.rank_environment import Launch, environment_of
 from modelyard.workers.runner.waiting import WaitingRank
 
 PR_SET_CHILD_SUBREAPER = 36
+GROUP_PREFIX = "modelyard-"
+"""How the names of control groups of ranks begin."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -26,6 +29,8 @@ class Ranks:
     processes: Sequence[subprocess.Popen[bytes] | ForkedProcess] = ()
     waiting: Sequence[WaitingRank] = ()
     """Forked ahead, not yet told to work."""
+    group: ControlGroup | None = None
+    """Holds the ranks and all they start, where this machine lets us make one."""
 
     def start(self, launch: Launch) -> None:
         """Start one process per slot with the `torch.distributed` environment; those that wait already are let go."""
@@ -36,6 +41,19 @@ class Ranks:
             self.waiting = ()
         else:
             self.processes = [_start_rank(launch, rank, port) for rank in range(len(launch.slots))]
+        self._gather(GROUP_PREFIX + "-".join(launch.folder.parts[-3:]))
+
+    def _gather(self, name: str) -> None:
+        """Put the ranks into a control group of their own, where that is possible."""
+        group = make_group(name)
+        if group is None:
+            return
+        try:
+            for process in self.processes:
+                group.add(process.pid)
+            self.group = group
+        except OSError:  # one has ended, or moving is not allowed: the tree of processes has to do
+            group.remove()
 
     def exit_codes(self) -> list[int | None]:
         """One per rank; None while it lives."""
@@ -51,6 +69,8 @@ class Ranks:
 
     def kill(self) -> None:
         """End every process below this runner, and wait until none is left."""
+        if self.group is not None:
+            self.group.kill()
         for _ in range(10):
             family = psutil.Process().children(recursive=True)
             if not family:
@@ -61,6 +81,15 @@ class Ranks:
             for rank in self.processes:
                 rank.wait()  # before psutil waits too: who reaps a child takes its exit code along
             psutil.wait_procs(family, timeout=5)
+
+    def count_oom_kills(self) -> int:
+        """How many of their processes the kernel killed for want of memory, where it counts them."""
+        return self.group.count_oom_kills() if self.group else 0
+
+    def let_go(self) -> None:
+        """Remove their control group; they have been killed before."""
+        if self.group is not None:
+            self.group.remove()
 
 
 def wait_at_gates(waiting: Sequence[WaitingRank]) -> Ranks:

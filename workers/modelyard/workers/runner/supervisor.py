@@ -205,6 +205,7 @@ class Supervisor:
                 stop_reason=self.stop_reason,
                 last_lines={reader.rank: last_lines(reader.path) for reader in self.logs},
                 is_service=KINDS[self.job.kind].is_service,
+                oom_kills=self.ranks.count_oom_kills(),
             )
         )
         return own if self.gang is None else self.gang.judge(None if self._was_ended_by_gang else own)
