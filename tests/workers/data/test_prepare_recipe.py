@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from modelyard.workers.data.keys import loose_key
-from modelyard.workers.recipe import EXIT_BAD_DATA
+from modelyard.workers.recipe import EXIT_BAD_DATA, EXIT_SAVED
 
 MODULE = "data.recipes.prepare"
 DIALOGUES = {
@@ -91,6 +91,13 @@ class TestPrepareTexts:
         assert contents[0] == contents[1]
         description = json.loads(contents[0]["dataset.json"])
         assert description == {"schema": "text", "columns": ["text"], "rows": {"train": 54, "heldout": 6}}
+
+    def test_leaves_when_asked(self, recipe: Any) -> None:
+        recipe.folder.mkdir()
+        (recipe.folder / "control").write_text("cancelled")
+        code, log = recipe.run(MODULE, document("text", [POEMS]))
+        assert code == EXIT_SAVED, log
+        assert recipe.events("output") == []
 
     def test_the_report_needs_nothing_from_outside_and_escapes_the_data(self, recipe: Any, tmp_path: Path) -> None:
         lines = "".join(json.dumps({"text": f"<script>alert({n})</script> passage {n}"}) + "\n" for n in range(12))

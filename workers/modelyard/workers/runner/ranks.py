@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import psutil
@@ -122,9 +122,9 @@ def free_port(address: str = "127.0.0.1") -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for_change(ranks: Ranks, seconds: float) -> None:
-    """Return after so long, or as soon as a rank ends."""
+def wait_for_change(ranks: Ranks, seconds: float, is_enough: Callable[[], bool] = lambda: False) -> None:
+    """Return after so long, or as soon as a rank ends, or something else is worth a look."""
     deadline = time.monotonic() + seconds
     before = ranks.exit_codes()
-    while time.monotonic() < deadline and ranks.exit_codes() == before and not ranks.is_over():
+    while time.monotonic() < deadline and ranks.exit_codes() == before and not ranks.is_over() and not is_enough():
         time.sleep(min(0.05, seconds))

@@ -83,7 +83,7 @@ class Supervisor:
     def run(self) -> None:
         """Supervise until the ranks are gone, then report. Raises `StaleAttempt` when the job has another owner."""
         while not self.ranks.is_over():
-            wait_for_change(self.ranks, TICK_SECONDS)
+            wait_for_change(self.ranks, TICK_SECONDS, lambda: self._new_wish() is not None)
             self._tick()
         self.ranks.kill()  # whatever the ranks themselves left behind
         ending = self._ending()
@@ -95,8 +95,8 @@ class Supervisor:
             self._carry()
         except DatabaseAway as error:
             log.warning("the database does not answer; the job goes on", job_id=self.job.id, error=type(error).__name__)
-        wish = self.lease.stop_requested or ("drained" if self.drain_requested else None)
-        if wish not in {None, self.stop_reason} and (self.stop_reason is None or wish == "discarded"):
+        wish = self._new_wish()
+        if wish is not None:
             self._ask_to_stop(wish)
         self._check_deadlines()
         self._check_stall()
@@ -105,6 +105,11 @@ class Supervisor:
         elif self.gang is not None and self.gang.has_failure():
             self._was_ended_by_gang = True
             self._end_ranks()
+
+    def _new_wish(self) -> str | None:
+        """Why the ranks should leave, if they were not told yet. Who is saving may still be told not to."""
+        wish = self.lease.stop_requested or ("drained" if self.drain_requested else None)
+        return wish if wish != self.stop_reason and (self.stop_reason is None or wish == "discarded") else None
 
     def _carry(self, is_last: bool = False) -> None:
         """Bring new events and log lines to the database, each event exactly once, then do what they ask for."""
