@@ -64,6 +64,10 @@ class TestFindStall:
         assert made.find_stall(18.9) is None
         assert made.find_stall(19.1) is not None
 
+    def test_a_checkpoint_tells_the_step_too(self) -> None:
+        made = after((0.0, phase("step")), (1.0, {"type": "checkpoint", "step": 25}), (2.0, phase("step")))
+        assert "after step 25" in str(made.find_stall(100.0).describe())  # type: ignore[union-attr]
+
     def test_says_what_stood_still(self) -> None:
         made = after((0.0, phase("step")), (1.0, metric(41, 1.0)))
         stall = made.find_stall(100.0)

@@ -128,9 +128,13 @@ class Run(Generic[S]):
     def keep_telling(self, items: Iterable[T]) -> Iterator[T]:
         """Pass items on, telling the last progress again now and then: a long loop that works is not one that hangs."""
         for item in items:
-            if time.monotonic() - self._told_at > TELL_SECONDS:
+            if self.is_silent():
                 self.progress(*self._last_progress)
             yield item
+
+    def is_silent(self) -> bool:
+        """Whether it is time to tell the progress: who says nothing for long counts as hung, see `phase`."""
+        return time.monotonic() - self._told_at > TELL_SECONDS
 
     def metrics(self, step: int, **values: float) -> None:
         """Record metric points of one step, e.g. `loss=2.31, learning_rate=1e-3`."""

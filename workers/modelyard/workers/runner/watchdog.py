@@ -60,6 +60,8 @@ class Watchdog:
             self._reported_at = None  # what lies between two phases is no step
         elif event.get("type") == "metric" and event.get("step") != self.step:
             self._note_step(event)
+        elif event.get("type") == "checkpoint":
+            self.step = int(event.get("step", 0))
 
     def find_stall(self, now: float) -> Stall | None:
         """Say that the phase has been silent for too long, if it has."""

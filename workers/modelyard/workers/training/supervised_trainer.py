@@ -57,6 +57,8 @@ class RunCallback(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> TrainerControl:
         """Save and leave when rank 0 was asked to; all ranks decide the same. Validate after the last step."""
+        if self.run.is_silent():
+            self.run.progress(state.global_step / state.max_steps, f"step {state.global_step} of {state.max_steps}")
         asked = self.run.rank == 0 and self.run.stop_requested() is not None
         (stops,) = sum_over_ranks(float(asked))
         if state.global_step >= state.max_steps:

@@ -99,6 +99,8 @@ def _train(run: Run[PretrainSpec], engine: Any, corpus: Corpus, progress: Progre
                 progress.step, loss=loss, learning_rate=rate, gradient_norm=norm, tokens_per_second=tokens_per_step / elapsed
             )
             run.progress(progress.step / spec.steps, f"step {progress.step} of {spec.steps}, loss {loss:.3f}")
+        elif run.is_silent():
+            run.progress(progress.step / spec.steps, f"step {progress.step} of {spec.steps}, loss {loss:.3f}")
         is_last = progress.step == spec.steps
         if progress.step % spec.evaluate_every == 0 or is_last:
             _validate(run, engine, corpus.heldout, progress)
