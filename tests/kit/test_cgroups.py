@@ -83,9 +83,10 @@ class TestKill:
             assert [parent.stdout.readline() for _ in range(3)] == ["here\n"] * 3
             assert len(group.pids()) == 3
             group.kill()
-            code = parent.poll()
-            parent.kill()
-            assert code == -9
+            try:
+                assert parent.wait(timeout=10) == -9
+            finally:
+                parent.kill()
         assert group.pids() == []
 
     def test_a_group_with_processes_stays(self, group: ControlGroup) -> None:
