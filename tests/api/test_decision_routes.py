@@ -34,13 +34,13 @@ class TestApprove:
 
 
 class TestReject:
-    def test_wants_a_reason(self, api_on_both: Api, check_problem: Any) -> None:
-        path = held(api_on_both)
-        check_problem(api_on_both.client.post(f"{path}/reject", json={}), 422, "invalid_request", "reason")
-        body = api_on_both.client.post(f"{path}/reject", json={"reason": "too dear"}).json()
+    def test_wants_a_reason(self, api: Api, check_problem: Any) -> None:
+        path = held(api)
+        check_problem(api.client.post(f"{path}/reject", json={}), 422, "invalid_request", "reason")
+        body = api.client.post(f"{path}/reject", json={"reason": "too dear"}).json()
         assert (body["state"], body["error"]["reason"]) == ("cancelled", "rejected")
         assert body["message"].endswith("too dear")
-        check_problem(api_on_both.client.post(f"{path}/reject", json={"reason": "x"}), 409, "not_waiting_for_approval")
+        check_problem(api.client.post(f"{path}/reject", json={"reason": "x"}), 409, "not_waiting_for_approval")
 
 
 class TestRetry:

@@ -4,11 +4,11 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
-import pytest
 from factories import spec_of
 from running_api import Api
 from sqlmodel import select
 
+from modelyard.api.schedules.schemas import EXAMPLE
 from modelyard.domain.jobs.tables import Job
 
 NIGHTLY = {"name": "nightly", "cron": "30 2 * * *", "timezone": "Europe/Berlin", "job": {"spec": spec_of("import")}}
@@ -22,20 +22,22 @@ def create(api: Api, **changes: Any) -> dict[str, Any]:
 
 
 class TestCreate:
-    def test_shows_what_it_keeps_and_its_next_times(self, api_on_both: Api) -> None:
-        body = create(api_on_both)
+    def test_shows_what_it_keeps_and_its_next_times(self, api: Api) -> None:
+        body = create(api)
         assert body["job"] == NIGHTLY["job"]
         assert (body["pipeline"], body["paused"], body["overlap"]) == (None, False, False)
         times = [datetime.fromisoformat(each) for each in body["next"]]
         assert len(times) == 5
         assert datetime.now(UTC) < times[0] < datetime.now(UTC) + timedelta(days=1, hours=1)
         assert all(timedelta(hours=22) < later - time < timedelta(hours=26) for time, later in pairwise(times))
-        assert api_on_both.client.get("/v1/schedules/nightly").json()["id"] == body["id"]
-        assert api_on_both.factory.find(select(Job)) == []
+        assert api.client.get("/v1/schedules/nightly").json()["id"] == body["id"]
+        assert api.factory.find(select(Job)) == []
 
-    @pytest.mark.parametrize(
-        ("changes", "code", "field"),
-        [
+    def test_takes_the_example_of_the_documentation(self, api: Api) -> None:
+        assert create(api, **EXAMPLE)["name"] == EXAMPLE["name"]
+
+    def test_mistakes_are_named(self, api: Api, check_problem: Any) -> None:
+        for changes, code, field in [
             ({"job": None}, "invalid_request", "body"),
             ({"pipeline": {"name": "x", "jobs": {"a": {"spec": spec_of("import")}}}}, "invalid_request", "body"),
             ({"cron": "never"}, "invalid_request", "cron"),
@@ -43,25 +45,21 @@ class TestCreate:
             ({"name": "Bad Name"}, "invalid_request", "name"),
             ({"job": {"spec": spec_of("pretrain", steps=0)}}, "invalid_request", "job.spec.steps"),
             ({"job": {"spec": spec_of("pretrain")}}, "unknown_reference", "job.spec.dataset"),
-        ],
-    )
-    def test_mistakes_are_named(self, api: Api, check_problem: Any, changes: dict[str, Any], code: str, field: str) -> None:
-        check_problem(api.client.post("/v1/schedules", json={**NIGHTLY, **changes}), 422, code, field)
+        ]:
+            check_problem(api.client.post("/v1/schedules", json={**NIGHTLY, **changes}), 422, code, field)
 
-    def test_once_per_key_and_name(self, api_on_both: Api, check_problem: Any) -> None:
-        answers = [
-            api_on_both.client.post("/v1/schedules", json=NIGHTLY, headers={"Idempotency-Key": "one"}).json() for _ in range(2)
-        ]
+    def test_once_per_key_and_name(self, api: Api, check_problem: Any) -> None:
+        answers = [api.client.post("/v1/schedules", json=NIGHTLY, headers={"Idempotency-Key": "one"}).json() for _ in range(2)]
         assert answers[0] == answers[1]
-        check_problem(api_on_both.client.post("/v1/schedules", json=NIGHTLY), 409, "schedule_exists", "name")
+        check_problem(api.client.post("/v1/schedules", json=NIGHTLY), 409, "schedule_exists", "name")
 
 
 class TestChange:
-    def test_pauses_and_resumes(self, api_on_both: Api) -> None:
-        create(api_on_both)
-        paused = api_on_both.client.patch("/v1/schedules/nightly", json={"paused": True}).json()
+    def test_pauses_and_resumes(self, api: Api) -> None:
+        create(api)
+        paused = api.client.patch("/v1/schedules/nightly", json={"paused": True}).json()
         assert (paused["paused"], paused["next"], paused["cron"]) == (True, [], NIGHTLY["cron"])
-        assert len(api_on_both.client.patch("/v1/schedules/nightly", json={"paused": False}).json()["next"]) == 5
+        assert len(api.client.patch("/v1/schedules/nightly", json={"paused": False}).json()["next"]) == 5
 
     def test_a_pipeline_in_place_of_the_job(self, api: Api, check_problem: Any) -> None:
         create(api)
@@ -72,12 +70,12 @@ class TestChange:
         check_problem(api.client.patch("/v1/schedules/nightly", json=wrong), 422, "unknown_reference", "job.spec.dataset")
         assert api.client.get("/v1/schedules/nightly").json()["pipeline"] == pipeline
 
-    def test_a_name_that_is_taken(self, api_on_both: Api, check_problem: Any) -> None:
-        create(api_on_both)
-        other = create(api_on_both, name="other")
+    def test_a_name_that_is_taken(self, api: Api, check_problem: Any) -> None:
+        create(api)
+        other = create(api, name="other")
         path = f"/v1/schedules/{other['id']}"
-        check_problem(api_on_both.client.patch(path, json={"name": "nightly"}), 409, "schedule_exists", "name")
-        assert api_on_both.client.patch(path, json={"name": "third"}).json()["name"] == "third"
+        check_problem(api.client.patch(path, json={"name": "nightly"}), 409, "schedule_exists", "name")
+        assert api.client.patch(path, json={"name": "third"}).json()["name"] == "third"
 
 
 class TestRun:
@@ -99,12 +97,12 @@ class TestRun:
 
 
 class TestDelete:
-    def test_what_it_submitted_stays(self, api_on_both: Api, check_problem: Any) -> None:
-        create(api_on_both)
-        run = api_on_both.client.post("/v1/schedules/nightly/run").json()
-        assert api_on_both.client.delete("/v1/schedules/nightly").status_code == 204
-        check_problem(api_on_both.client.get("/v1/schedules/nightly"), 404, "not_found", "schedule_id")
-        assert api_on_both.client.get(f"/v1/jobs/{run['job_id']}").status_code == 200
+    def test_what_it_submitted_stays(self, api: Api, check_problem: Any) -> None:
+        create(api)
+        run = api.client.post("/v1/schedules/nightly/run").json()
+        assert api.client.delete("/v1/schedules/nightly").status_code == 204
+        check_problem(api.client.get("/v1/schedules/nightly"), 404, "not_found", "schedule_id")
+        assert api.client.get(f"/v1/jobs/{run['job_id']}").status_code == 200
 
 
 class TestList:

@@ -30,7 +30,8 @@ def fill_one(database: Database, schedule_id: str) -> None:
         with database.write() as session:
             slot = fill_slot(session, schedule_id)
             fault("slot_before_commit")
-    except IntegrityError:
+    except IntegrityError as error:
+        log.info("slot not filled: another scheduler was first", schedule_id=schedule_id, error=str(error.orig))
         return
     if slot is not None:
         made = slot.job_id or slot.pipeline_id
