@@ -12,7 +12,7 @@ from bench.measurement import say
 
 PACKAGES = {
     "mlflow": ["mlflow>=3,<4"],
-    "prefect": ["prefect>=3,<4"],
+    "prefect": ["prefect>=3,<4", "fastapi<0.120"],  # newer ones it does not start with
     "queues": ["celery[redis]>=5.7,<5.8", "rq", "dramatiq[redis]", "huey", "redis"],
 }
 

@@ -18,6 +18,7 @@ def running_prefect(folder: Path) -> Iterator[Server]:
     command = [str(python_of("prefect")), "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     environment = {
         "PYTHONPATH": "",
+        "HOME": str(folder),  # it writes there whatever PREFECT_HOME says
         "PREFECT_HOME": str(folder / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
