@@ -1,9 +1,10 @@
 """Every query about workers and leadership."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, delete, update
+from sqlalchemy import CursorResult, bindparam, delete, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
@@ -52,13 +53,15 @@ def list_serving(session: Session) -> Sequence[Worker]:
 
 def may_claim(session: Session, worker_id: str) -> bool:
     """Whether a worker may take a job: it is not drained, and its host is not excluded. One not heard of yet may."""
-    query = (
-        select(Worker.drain_requested, Host.excluded_until)
-        .join(Host, col(Host.name) == Worker.host, isouter=True)
-        .where(Worker.id == worker_id)
-        .where(col(Worker.drain_requested).is_(True) | (col(Host.excluded_until) > database_now()))
-    )
-    return session.exec(query).first() is None
+    return session.execute(_find_closed(), {"worker_id": worker_id}).first() is None
+
+
+@cache
+def _find_closed() -> Any:
+    """The worker, if it may take no job; made once, for every claim asks."""
+    is_closed = col(Worker.drain_requested).is_(True) | (col(Host.excluded_until) > database_now())
+    query = select(Worker.id).join(Host, col(Host.name) == Worker.host, isouter=True)
+    return query.where(Worker.id == bindparam("worker_id"), is_closed)
 
 
 def get_worker_or_raise(session: Session, worker_id: str) -> Worker:

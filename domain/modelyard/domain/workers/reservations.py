@@ -1,9 +1,11 @@
 """Every query about reservations: slots of a worker kept free for one job."""
 
+import re
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
-from sqlalchemy import delete, update
+from sqlalchemy import bindparam, delete, update
 from sqlmodel import Session, col, select
 
 from modelyard.domain.jobs.allowances import may_start
@@ -43,12 +45,16 @@ def find_reserved(session: Session, queue: str, host: str) -> Job | None:
 
     Else a victim, back in its queue before the job that displaced it could start, might take its slots again.
     """
-    here = col(Reservation.worker_id).endswith(f"@{host}", autoescape=True)
-    waits = (Job.queue == queue, Job.state == JobState.QUEUED, Job.not_before <= database_now())
-    query: Any = select(Job.id, Job.project_id, Job.slots).join(Reservation, col(Reservation.job_id) == col(Job.id))
-    found = session.exec(query.where(here, Reservation.expires_at > database_now(), *waits).order_by(Job.order_key, Job.id))
-    for job_id, project_id, slots in found.all():
-        locked = select(Job).where(Job.id == job_id, *waits).with_for_update(skip_locked=True)
+    # First the reservations alone, for there are none most of the time, and every claim asks.
+    kept = session.execute(_find_kept(), {"here": "%@" + re.sub("([%_/])", r"/\1", host)}).scalars().all()
+    return _lock_best(session, queue, kept) if kept else None
+
+
+def _lock_best(session: Session, queue: str, kept: Sequence[str]) -> Job | None:
+    claimable = (col(Job.id).in_(kept), Job.queue == queue, Job.state == JobState.QUEUED, Job.not_before <= database_now())
+    query = select(Job.id, Job.project_id, Job.slots).where(*claimable).order_by(col(Job.order_key), col(Job.id))
+    for job_id, project_id, slots in session.exec(query).all():
+        locked = select(Job).where(Job.id == job_id, *claimable).with_for_update(skip_locked=True)
         # Going back to the savepoint gives the project's lock up: nobody waits for a project while holding another.
         with session.begin_nested() as savepoint:
             job: Job | None = session.exec(locked).first() if may_start(session, project_id, slots) else None
@@ -56,6 +62,12 @@ def find_reserved(session: Session, queue: str, host: str) -> Job | None:
                 return job
             savepoint.rollback()
     return None
+
+
+@cache
+def _find_kept() -> Any:
+    here = col(Reservation.worker_id).like(bindparam("here"), escape="/")
+    return select(Reservation.job_id).where(here, Reservation.expires_at > database_now())
 
 
 def release(session: Session, worker_id: str, job_id: str) -> None:
