@@ -128,6 +128,20 @@ class TestSlots:
         apply_quotas(factory.database)
         assert states(factory, [unserved, served]) == "qq"
 
+    def test_one_that_backs_off_holds_up_no_other(self, factory: Factory) -> None:
+        limit(factory, max_gpus=1)
+        serve(factory, "prepare")
+        first, second = factory.job(), factory.job()
+        factory.update(first, not_before=factory.database.now() + 60)
+        apply_quotas(factory.database)
+        assert states(factory, [first, second]) == "qq"
+        taken = take(factory)
+        assert taken is not None
+        assert taken.id == second.id
+        factory.update(first, not_before=0.0)
+        apply_quotas(factory.database)
+        assert states(factory, [first, second]) == "hr"
+
     def test_a_held_job_can_be_cancelled(self, factory: Factory) -> None:
         limit(factory, max_gpus=0)
         job = factory.job()
@@ -213,8 +227,8 @@ class TestLength:
 
     def test_processes_never_exceed_it(self, factory: Factory, database_url: str) -> None:
         limit(factory, max_queued_jobs=5)
-        ended = run_at_once(SUBMITTER, [[database_url, factory.project_id, json.dumps(spec_of("import"))]] * 3)
-        assert [each.code for each in ended] == [0, 0, 0], ended
+        ended = run_at_once(SUBMITTER, [[database_url, factory.project_id, json.dumps(spec_of("import"))]] * 2)
+        assert [each.code for each in ended] == [0, 0], ended
         assert sum(len(each.said.split()) for each in ended) == len(factory.find(select(Job))) == 5
 
 

@@ -47,7 +47,10 @@ def list_limited(session: Session) -> list[Limited]:
 
 
 def list_waiting(session: Session, project: Limited, served: Collection[str], most: int) -> list[Waiting]:
-    """The best queued jobs of a project and the best held for its quota, in each queue as many as could matter."""
+    """The best queued jobs of a project and the best held for its quota, in each queue as many as could matter.
+
+    Not those that back off before their next attempt: meanwhile they need no room.
+    """
     room = MOST_ROOM if project.quotas.max_gpus is None else project.quotas.max_gpus - project.use.active_slots
     limit = min(max(room, 0), MOST_ROOM) + most
     queued = (Job.state == JobState.QUEUED,)
@@ -56,7 +59,8 @@ def list_waiting(session: Session, project: Limited, served: Collection[str], mo
     for queue in _list_queues(session, project.id):
         for is_held, waits in ((False, queued), (True, held)):
             columns: Any = (Job.id, Job.slots, Job.nodes, Job.order_key)
-            query: Any = select(*columns).where(*waits, Job.project_id == project.id, Job.queue == queue)
+            mine = (Job.project_id == project.id, Job.queue == queue, Job.not_before <= database_now())
+            query: Any = select(*columns).where(*waits, *mine)
             rows = session.execute(query.order_by(col(Job.order_key)).limit(limit))
             found += [Waiting(id_, queue, slots * nodes, key, is_held, queue in served) for id_, slots, nodes, key in rows]
     return found
