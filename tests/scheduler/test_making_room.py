@@ -12,6 +12,7 @@ from modelyard.domain.jobs.tables import Attempt, Job, JobEvent
 from modelyard.domain.projects.tables import Project
 from modelyard.domain.workers.outlook import Kept, read_outlook
 from modelyard.domain.workers.repository import get_worker_or_raise, request_drain
+from modelyard.domain.workers.reservations import reserve
 from modelyard.domain.workers.tables import Reservation
 from modelyard.kit.settings import Settings
 from modelyard.scheduler.placement import place
@@ -116,6 +117,13 @@ class TestReserve:
         assert where == [(wide.id, "a@box", "gpu")]
         assert kept_on(factory, "a@box") == kept_on(factory, "b@box") == [Kept(wide.queue, "gpu", 2)]
         assert kept_on(factory, "c@box") == []
+
+    def test_only_on_its_own_machine_does_the_job_go_first(self, factory: Factory) -> None:
+        factory.registered()
+        first, second = factory.job("pretrain"), factory.job("pretrain")
+        write(factory.database, reserve, "a@hast", second.id, "cpu", 1)
+        assert take(factory, "pretrain", "cpu-0", worker="b@h_st").id == first.id
+        assert take(factory, "pretrain", "cpu-0", worker="a@hast").id == second.id
 
     @staticmethod
     def expire(factory: Factory, at: float) -> None:
