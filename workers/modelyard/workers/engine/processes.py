@@ -21,6 +21,7 @@ ALIVE_FILE = "alive.lock"
 """Every process of an attempt has this file of its run folder open; locked while any of them lives."""
 _RUN_FOLDER = re.compile(r"(?P<data>/.+)/runs/(?P<job>[^/]+)/(?P<attempt>[0-9]+)(?:/node-(?P<node>[0-9]+))?")
 _TITLE = re.compile(r"\S+ --run-dir (.+) (?:rank [0-9]+|runner)")
+_INTERPRETER = os.path.realpath(sys.executable)
 log = get_logger(__name__)
 
 
@@ -130,9 +131,12 @@ def _environment(process: psutil.Process) -> dict[str, str]:
 
 
 def _open_files(process: psutil.Process) -> Iterator[str]:
-    # Not psutil's open_files: it asks about each file where its name is all we need.
+    # Not psutil's open_files: it asks about each file where its name is all we need. And only of processes that run this
+    # interpreter, for a fork does: others have many thousands of files.
     folder = f"/proc/{process.pid}/fd"
     try:
+        if not os.readlink(f"/proc/{process.pid}/exe").startswith(_INTERPRETER):
+            return
         for descriptor in os.listdir(folder):
             with contextlib.suppress(OSError):
                 yield os.readlink(f"{folder}/{descriptor}")

@@ -161,8 +161,8 @@ def _prepare(
         located = locate_inputs(session, job.inputs)
         if job.kind == "deploy":
             open_deployment(session, job, job.spec["name"], job.inputs["model"]["id"], token)
-    with database.read() as session:
         checkpoints = list_resumable(session, job_id)
+    with database.read() as session:  # may be long; costs nothing where there is no deployment
         for entry in located.values():
             if entry["type"] == "deployment":
                 export_interactions(session, entry["id"], job.spec["max_interactions"], folder / "interactions")
