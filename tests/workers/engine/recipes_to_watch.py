@@ -9,12 +9,15 @@ from typing import Any
 
 from modelyard.workers.recipe import Run, Stopped
 
+PARENT = dict(os.environ)
+"""What the process knew that imported this first: a warm parent."""
+
 
 def main(run: Run[Any]) -> None:
     """Write `seen.json`; leave behind a forked daemon and a started program; wait."""
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     seen = {"pid": os.getpid(), "daemon": _fork_daemon(), "program": child.pid}
-    seen |= {"environment": dict(os.environ), "arguments": sys.argv[1:]}
+    seen |= {"parent": PARENT, "environment": dict(os.environ), "arguments": sys.argv[1:]}
     (run.folder / f"seen-{run.rank}.part").write_text(json.dumps(seen))
     (run.folder / f"seen-{run.rank}.part").rename(run.folder / f"seen-{run.rank}.json")
     sys.stderr.write("waiting\n")

@@ -139,10 +139,13 @@ class TestBear:
 
     def test_a_rank_is_told_no_secret_and_its_runner_all(self, cot: Cot) -> None:
         runner = cot.start()
-        environment = cot.seen()["environment"]
+        environment, parent = cot.seen()["environment"], cot.seen()["parent"]
         assert environment["MODELYARD_ATTEMPT"] == tag_of(cot.job.id, 1)
-        assert PASSWORD not in environment.values()
-        assert not [name for name in environment if name.startswith(("MODELYARD_DATABASE_URL", "MODELYARD_REDIS_URL"))]
+        assert "MODELYARD_ATTEMPT" not in parent, "it was imported by the parent"
+        assert PASSWORD not in {*environment.values(), *parent.values()}
+        assert not [
+            name for name in {**environment, **parent} if name.startswith(("MODELYARD_DATABASE_URL", "MODELYARD_REDIS_URL"))
+        ]
         ranks = cot.ranks()
         for pid in (cot.parent.pid, runner.pid, *ranks):
             shown = Path(f"/proc/{pid}/environ").read_bytes()
