@@ -20,7 +20,7 @@ from tests.chaos.verdict import Verdict, judge
 from tests.chaos.work import Submitter
 from tests.servers import run_postgres
 
-START_SECONDS = 90.0
+START_SECONDS = 180.0
 SETTLE_SECONDS = 180.0
 """How long the jobs still open may take when nothing goes wrong any more."""
 PATIENCE = 2.5
