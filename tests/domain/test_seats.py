@@ -13,6 +13,7 @@ from modelyard.domain.jobs.submission import JobRequest, submit
 from modelyard.domain.jobs.tables import Attempt, Job, Seat
 from modelyard.domain.scheduling.gangs import Placement
 from modelyard.domain.specs import parse_spec
+from modelyard.domain.workers.outlook import read_outlook
 from modelyard.domain.workers.repository import report_worker
 from modelyard.domain.workers.tables import Reservation, Worker
 from modelyard.kit.database import Database
@@ -98,6 +99,24 @@ class TestClaimGang:
             row.lease_expires_at = factory.database.now() - ended_ago
         factory.update(job, not_before=0.0)
         assert (claim(factory, job) is None) is lingers
+
+
+class TestReadOutlook:
+    def test_its_slots_are_kept_until_it_takes_its_seat_or_the_gang_is_over(self, factory: Factory) -> None:
+        job = submit_gang(factory)
+        for name in WORKERS:
+            online(factory.database, name)
+        claim(factory, job)
+
+        def kept(worker: str) -> int:
+            outlook = write(factory.database, read_outlook, worker, worker.split("@")[1])
+            return int(outlook.count_kept("cpu", "pretrain"))
+
+        assert [kept(name) for name in WORKERS] == [1, 1]
+        write(factory.database, take, seats_of(factory, job)[0], ["cpu-0"], LEASE_SECONDS)
+        assert [kept(name) for name in WORKERS] == [0, 1]
+        factory.update(job, state="cancelled")
+        assert [kept(name) for name in WORKERS] == [0, 0]
 
 
 class TestTake:

@@ -81,6 +81,7 @@ def explained_with(yard: Yard, job_id: str, words: str) -> str | None:
 
 
 def waiting_in_flower(yard: Yard) -> dict[str, int]:
+    yard.flower("/api/workers?refresh=true")  # Flower asks workers for their queues when they join, and when told to
     return {queue["name"]: queue["messages"] for queue in yard.flower("/api/queues/length")["active_queues"]}
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlmodel import Session, col, select
 
-from modelyard.domain.jobs.lifecycle import JobState
+from modelyard.domain.jobs.lifecycle import ACTIVE, JobState
 from modelyard.domain.jobs.tables import Job
 from modelyard.domain.workers.repository import may_claim
 from modelyard.domain.workers.tables import Reservation, Worker
@@ -45,7 +45,7 @@ def read_outlook(session: Session, worker_id: str, host: str) -> Outlook:
         .join(Worker, col(Worker.id) == Reservation.worker_id)
         .join(Job, col(Job.id) == Reservation.job_id)
         .where(Worker.host == host, Reservation.expires_at > database_now())
-        .where((col(Job.state) == JobState.QUEUED) | (col(Job.nodes) > 1))
+        .where((col(Job.state) == JobState.QUEUED) | ((col(Job.nodes) > 1) & col(Job.state).in_(ACTIVE)))
     )
     found = session.exec(query).all()
     others = {row.worker_id for row, _ in found} - {worker_id}
