@@ -1,6 +1,7 @@
 """SIGSTOP instead of a kill: who is frozen for longer than two leases has lost its job, and nothing of it goes on."""
 
 import os
+import re
 import signal
 import time
 from datetime import datetime
@@ -52,6 +53,7 @@ class TestFreeze:
         self.freeze_ranks(yard, job_id)
         wait_for_checkpoint(yard, job_id, 3)
         self.discard(yard, job_id)
+        self.run_out_of_time(yard)
 
     def freeze_worker(self, yard: Yard, job_id: str, worker: psutil.Process) -> None:
         """The runner goes on without it."""
@@ -97,3 +99,12 @@ class TestFreeze:
         folder = yard.folder / "artifacts" / "checkpoints" / job_id
         assert not folder.exists() or list(folder.iterdir()) == []
         wait_for(lambda: yard.processes_of(job_id) == [], "every process to be gone")
+
+    def run_out_of_time(self, yard: Yard) -> None:
+        """It saves before it leaves, and says what is left."""
+        endless = {**TINY, "steps": 1_000_000, "save_every": 100_000}
+        job_id = yard.submit(endless, resources={"slots": 2}, time_limit_seconds=10)
+        failed = yard.wait_for_state(job_id, "failed")
+        assert failed["error"]["reason"] == "timeout"
+        assert re.search(r"time limit of 10 s over 1 attempts; the checkpoint of step \d+ is kept", failed["error"]["message"])
+        assert len(yard.rows(job_id, "checkpoints")) == 1

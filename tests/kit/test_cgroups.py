@@ -96,6 +96,10 @@ class TestKill:
             assert group.pids() == [process.pid]
             group.kill()
             process.wait(timeout=10)
+        remove_empty_groups("modelyard-test-", keep=[group.folder.name])
+        assert group.folder.exists()
         remove_empty_groups("modelyard-test-")
         assert not group.folder.exists()
+        group.kill()  # nothing to end: it can only have been empty
+        assert (group.pids(), group.count_oom_kills()) == ([], 0)
         group.folder.mkdir()  # for the fixture, which lets go of it

@@ -7,6 +7,7 @@ root. Elsewhere there is none, and processes are told by their tags.
 import contextlib
 import re
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,12 +47,15 @@ class ControlGroup:
         (self.folder / "cgroup.procs").write_text(str(pid))
 
     def pids(self) -> list[int]:
-        """Its living processes."""
-        return [int(line) for line in (self.folder / "cgroup.procs").read_text().split()]
+        """Its living processes; none if the group is gone, which only an empty one can be."""
+        with contextlib.suppress(OSError):
+            return [int(line) for line in (self.folder / "cgroup.procs").read_text().split()]
+        return []
 
     def kill(self) -> None:
         """End every process of the group, and those they start meanwhile; wait until none is left. Needs Linux 5.14."""
-        (self.folder / "cgroup.kill").write_text("1")
+        with contextlib.suppress(FileNotFoundError):  # removed by another: it was empty
+            (self.folder / "cgroup.kill").write_text("1")
         deadline = time.monotonic() + GONE_SECONDS
         while self.pids() and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -68,11 +72,12 @@ class ControlGroup:
             self.folder.rmdir()
 
 
-def remove_empty_groups(prefix: str, parent: Path | None = None) -> None:
-    """Let go of groups whose makers were killed; those with processes stay."""
+def remove_empty_groups(prefix: str, keep: Collection[str] = (), parent: Path | None = None) -> None:
+    """Let go of groups whose makers were killed; those with processes stay, and those named in `keep`."""
     parent = parent or read_own_group()
     for folder in parent.glob(f"{prefix}*/") if parent else ():
-        ControlGroup(folder).remove()
+        if folder.name not in keep:
+            ControlGroup(folder).remove()
 
 
 def make_group(name: str, parent: Path | None = None) -> ControlGroup | None:

@@ -18,8 +18,8 @@ from modelyard.kit.cgroups import remove_empty_groups
 from modelyard.kit.database import Database, DatabaseAway
 from modelyard.kit.logs import get_logger
 from modelyard.kit.settings import Settings
-from modelyard.workers.engine.processes import find_tagged, split_tag
-from modelyard.workers.runner.ranks import GROUP_PREFIX
+from modelyard.workers.engine.processes import find_tagged, run_folder, split_tag
+from modelyard.workers.runner.ranks import GROUP_PREFIX, group_name
 
 INTERVAL_SECONDS = 5.0
 GRACE_SHARE = 0.25
@@ -80,7 +80,9 @@ class Reaper(threading.Thread):
         for tag in strays if is_sure else strays & self._suspects:
             _kill(tag, found[tag])
         self._suspects = strays
-        remove_empty_groups(GROUP_PREFIX)
+        # A runner still reads from its group how its ranks ended.
+        in_use = {group_name(run_folder(self._settings, *split_tag(tag))) for tag in found}
+        remove_empty_groups(GROUP_PREFIX, keep=in_use)
 
     def _read_leases(self, tags: Iterable[str]) -> Sighting:
         with self._database.read() as session:

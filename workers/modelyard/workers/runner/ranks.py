@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -41,7 +42,7 @@ class Ranks:
             self.waiting = ()
         else:
             self.processes = [_start_rank(launch, rank, port) for rank in range(len(launch.slots))]
-        self._gather(GROUP_PREFIX + "-".join(launch.folder.parts[-3:]))
+        self._gather(group_name(launch.folder))
 
     def _gather(self, name: str) -> None:
         """Put the ranks into a control group of their own, where that is possible."""
@@ -90,6 +91,11 @@ class Ranks:
         """Remove their control group; they have been killed before."""
         if self.group is not None:
             self.group.remove()
+
+
+def group_name(run_folder: Path) -> str:
+    """The control group of the ranks that work in a run folder."""
+    return GROUP_PREFIX + "-".join(run_folder.parts[-3:])
 
 
 def wait_at_gates(waiting: Sequence[WaitingRank]) -> Ranks:
