@@ -12,7 +12,10 @@ from bench.peers.mlflow_server import running_mlflow
 from bench.peers.prefect_server import running_prefect
 from bench.servers import Server, make_database, running, running_api, running_broker, server_environment
 
-SETTLE_SECONDS = 5.0
+SETTLE_SECONDS = 60.0
+"""At most; a worker's warm parents and the peers' services go on importing after the first answer."""
+CALM = 0.1
+"""Share of a core below which all are taken to have started."""
 
 
 def measure(rounds: int, idle_seconds: float, with_peers: bool = True) -> list[Row]:
@@ -87,9 +90,19 @@ def _idle_ours(folder: Path, broker: str, seconds: float) -> dict[str, float]:
 
 
 def _watch(servers: list[Server], seconds: float) -> dict[str, float]:
-    time.sleep(SETTLE_SECONDS)
+    _settle(servers)
     used, started = sum(server.cpu_seconds() for server in servers), time.perf_counter()
     time.sleep(seconds)
     used = sum(server.cpu_seconds() for server in servers) - used
     share = 100 * used / (time.perf_counter() - started)
     return {"percent": share, "mib": sum(server.memory_mib() for server in servers)}
+
+
+def _settle(servers: list[Server]) -> None:
+    until = time.monotonic() + SETTLE_SECONDS
+    time.sleep(5.0)
+    while time.monotonic() < until:
+        used = sum(server.cpu_seconds() for server in servers)
+        time.sleep(3.0)
+        if sum(server.cpu_seconds() for server in servers) - used < 3.0 * CALM:
+            return
