@@ -123,6 +123,21 @@ class TestShortCut:
         assert after.status_code in {401, 422}
         assert count(api) == 1
 
+    def test_too_large_a_body(self, api: Api, check_problem: Any) -> None:
+        large = {"spec": spec_of("import"), "name": "x" * 2**20}
+        for _ in range(2):
+            check_problem(api.client.post("/v1/jobs", json=large), 413, "body_too_large")
+            api.create()
+
+    def test_a_process_that_stops_says_so(self, api: Api, check_problem: Any, taken: list[str]) -> None:
+        api.create()
+        api.app.state.platform.job_writer.close()
+        response = api.client.post("/v1/jobs", json=BODY)
+        check_problem(response, 503, "busy")
+        assert response.headers["retry-after"] == "2"
+        assert len(taken) == 1
+        assert count(api) == 1
+
     def test_needs_the_scope(self, api: Api, check_problem: Any) -> None:
         reader = api.with_key(api.key("read"))
         for _ in range(2):

@@ -9,7 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 from starlette.datastructures import Headers
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from modelyard.api.dependencies import MAX_KEY_CHARACTERS, Once, Platform, fingerprint_of
@@ -35,13 +36,17 @@ class DirectSubmit:
         arguments = _recognise(request)
         if arguments is None:
             return await self.app(scope, receive, send)
-        content = await request.body()
+        content = b""
         try:
+            content = await request.body()
             body = JobCreate.model_validate_json(content)
-            once = _once(request, content)
-            response = await create_job(body=body, once=once, **arguments)
+            response = await create_job(body=body, once=_once(request, content), **arguments)
         except (ValidationError, DomainError):  # refused, so nothing was made: the ordinary way says it properly
             return await self.app(scope, _replay(content, receive), send)
+        except ClientDisconnect:
+            return None
+        except Exception as error:  # maybe it was made, so it is not tried again
+            response = _answer(request, error)
         return await response(scope, receive, send)
 
 
@@ -56,6 +61,16 @@ def _recognise(request: Request) -> dict[str, Any] | None:
     if headers.get("content-type") != "application/json" or len(headers.get("idempotency-key", "-")) not in KEY_LENGTHS:
         return None
     return {"platform": platform, "caller": caller}
+
+
+def _answer(request: Request, error: Exception) -> Response:
+    """What the application answers to an error; raises it again where it has no answer of its own."""
+    handlers = request.app.exception_handlers
+    for kind in type(error).__mro__:
+        if kind in handlers and kind is not Exception:
+            response: Response = handlers[kind](request, error)
+            return response
+    raise error
 
 
 def _once(request: Request, content: bytes) -> Once:
