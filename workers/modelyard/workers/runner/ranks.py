@@ -2,6 +2,8 @@
 
 import contextlib
 import ctypes
+import os
+import select
 import socket
 import subprocess
 import sys
@@ -18,6 +20,8 @@ from modelyard.workers.runner.rank_environment import Launch, environment_of
 from modelyard.workers.runner.waiting import WaitingRank
 
 PR_SET_CHILD_SUBREAPER = 36
+GLANCE_SECONDS = 0.05
+"""How often one asks whether it is enough: a wish to stop has no descriptor to wait for."""
 GROUP_PREFIX = "modelyard-"
 """How the names of control groups of ranks begin."""
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -129,8 +133,20 @@ def free_port(address: str = "127.0.0.1") -> int:
 
 
 def wait_for_change(ranks: Ranks, seconds: float, is_enough: Callable[[], bool] = lambda: False) -> None:
-    """Return after so long, or as soon as a rank ends, or something else is worth a look."""
+    """Return after so long, as soon as a rank ends, or soon after `is_enough` says so."""
+    poll = select.poll()
+    living: list[int] = []
     deadline = time.monotonic() + seconds
-    before = ranks.exit_codes()
-    while time.monotonic() < deadline and ranks.exit_codes() == before and not ranks.is_over() and not is_enough():
-        time.sleep(min(0.05, seconds))
+    try:
+        for process in ranks.processes:
+            if process.poll() is None:
+                living.append(os.pidfd_open(process.pid))
+                poll.register(living[-1], select.POLLIN)
+        while living and not is_enough() and (left := deadline - time.monotonic()) > 0:
+            if poll.poll(1000 * min(GLANCE_SECONDS, left)):
+                break
+    except ProcessLookupError:
+        return  # it ended, and another thread took notice, while we looked
+    finally:
+        for descriptor in living:
+            os.close(descriptor)
