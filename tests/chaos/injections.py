@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from time import monotonic
+from time import monotonic, time
 
 import psutil
 from sqlmodel import col, select
@@ -24,6 +24,7 @@ from tests.chaos.cluster import LEASE_SECONDS, SCHEDULERS, WORKERS, Cluster, is_
 FREEZE_SECONDS = 4.0 * LEASE_SECONDS
 """Longer than two leases, and a change of the leading scheduler: whoever wakes up has lost everything it owned."""
 DATABASE_AWAY_SECONDS = 20.0
+API_LIFE_SECONDS = 25.0
 
 
 @dataclass
@@ -131,6 +132,11 @@ class Injector:
         self.cluster.start_program(name)
         return True
 
+    def kill_api(self) -> bool:
+        """Not before it has answered for a while: an API that never comes up accepts nothing that could be lost."""
+        process = psutil.Process(self.cluster.processes["api"].pid)
+        return time() - process.create_time() > API_LIFE_SECONDS and self.kill_program("api")
+
     def freeze_program(self, name: str) -> bool:
         if self.is_busy(name):
             return False
@@ -224,7 +230,7 @@ INJECTIONS: dict[str, tuple[int, Callable[[Injector], bool]]] = {
     "kill a runner": (2, lambda it: it.kill_process(it.pick_runner())),
     "kill a rank": (1, lambda it: it.kill_process(it.pick_rank())),
     "kill a scheduler": (1, lambda it: it.kill_program(it.random.choice(SCHEDULERS))),
-    "kill the API": (1, lambda it: it.kill_program("api")),
+    "kill the API": (1, Injector.kill_api),
     "freeze a runner": (2, lambda it: it.freeze_process(it.pick_runner(in_training=True))),
     "freeze a rank": (1, lambda it: it.freeze_process(it.pick_rank())),
     "freeze a worker": (1, lambda it: it.freeze_program(it.random.choice(WORKERS))),
