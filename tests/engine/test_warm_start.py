@@ -1,6 +1,7 @@
 """Jobs of a real worker, forked from its warm parents and started as programs; the parents may die at any time."""
 
 import psutil
+import pytest
 
 from modelyard.workers.runner.main import ALIVE_FILE
 from tests.engine.conftest import CORPUS, TINY, Yard, kill, wait_for
@@ -19,6 +20,7 @@ def count_ready(yard: Yard, name: str) -> int:
 
 
 class TestWarmStart:
+    @pytest.mark.slow
     def test_worker_and_parents_are_killed_and_the_job_goes_on(self, yard: Yard) -> None:
         yard.environment["MODELYARD_WARM_PARENTS"] = "always"
         worker = yard.start_worker("both", "prepare,pretrain")

@@ -76,10 +76,17 @@ class TestLook:
         heartbeat.beat()
         self.decide(factory, request_drain)
         heartbeat.look()
+        self.run(factory, "ALTER TABLE worker RENAME TO moved")
+        try:
+            heartbeat.look()
+            assert not capacity.listens_to("pretrain")
+        finally:
+            self.run(factory, "ALTER TABLE moved RENAME TO worker")  # other tests use the same server
+
+    @staticmethod
+    def run(factory: Factory, statement: str) -> None:
         with factory.database.write() as session:
-            session.connection().exec_driver_sql("ALTER TABLE worker RENAME TO moved")
-        heartbeat.look()
-        assert not capacity.listens_to("pretrain")
+            session.connection().exec_driver_sql(statement)
 
     @staticmethod
     def decide(factory: Factory, action: Callable[[Session, Worker], None]) -> None:

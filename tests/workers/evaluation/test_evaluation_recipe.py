@@ -24,6 +24,7 @@ def document(tiny_model: Path, other_tiny_model: Path, chat_dataset: Path) -> di
 
 
 class TestEvaluate:
+    @pytest.mark.slow
     def test_the_gate_follows_the_measured_interval(self, recipe: Any, document: dict[str, Any]) -> None:
         code, log = recipe.run(MODULE, document)
         assert code == 0, log

@@ -73,6 +73,7 @@ class TestPretrain:
 
 
 class TestResume:
+    @pytest.mark.slow
     def test_a_resumed_run_repeats_the_unbroken_one(
         self, unbroken: Any, poems: Path, tmp_path: Path, ranks_in: Callable[[Path], Any]
     ) -> None:
