@@ -20,10 +20,10 @@ class Edit:
 
 @dataclass(frozen=True)
 class Mutation:
-    """A safeguard taken out, and what then goes wrong: a part of one of the problems the loop must report."""
+    """A safeguard taken out, and what then goes wrong: parts of problems, one of which the loop must report."""
 
     edits: tuple[Edit, ...]
-    symptom: str
+    symptoms: tuple[str, ...]
 
 
 OWNERSHIP = "domain/modelyard/domain/jobs/ownership.py"
@@ -33,24 +33,26 @@ RUNNER = "workers/modelyard/workers/runner"
 RINGS = "in rings.items():\n            self._ring"
 TWICE = "had begun"
 """Ranks of one attempt at work while the next one is."""
+BACKWARDS = "numbered_without_gaps"
+"""A stale attempt wrote its number over that of the newest one."""
 MUTATIONS: dict[str, Mutation] = {
     "no fencing": Mutation(
         (
             Edit(OWNERSHIP, f"{FENCED}if _update", f"{UNFENCED}if _update"),
             Edit(OWNERSHIP, f"{FENCED}# An update", f"{UNFENCED}# An update"),
         ),
-        TWICE,
+        (TWICE, BACKWARDS),
     ),
     "no deadline of the runner": Mutation(
         (
             Edit(f"{RUNNER}/deadline.py", "        whole = int(at_seconds)\n", "        return\n        whole = 0\n"),
             Edit(f"{RUNNER}/lease.py", "            if left <= 0:\n", "            if False:\n"),
         ),
-        TWICE,
+        (TWICE,),
     ),
     "no relay": Mutation(
         (Edit("scheduler/modelyard/scheduler/relay.py", RINGS, RINGS.replace("rings.items()", "()")),),
-        "waiting_jobs_have_tickets",
+        ("waiting_jobs_have_tickets",),
     ),
 }
 
