@@ -19,7 +19,7 @@ class TestMutations:
 @pytest.mark.timeout(600)
 class TestKillLoop:
     def test_nothing_is_lost_and_nothing_done_twice(self, tmp_path: Path) -> None:
-        verdict = run_loop(Plan(seconds=100, seed=7), tmp_path / "cluster", say)
+        verdict = run_loop(Plan(seconds=150, seed=7), tmp_path / "cluster", say)
         say(f"{verdict.document()}")
         assert verdict.problems == []
         assert sum(verdict.injected.values()) > 20
