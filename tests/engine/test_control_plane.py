@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from tests.servers import Postgres
 
 AWAY_SECONDS = 20.0
 STEPS = 2000
+TRAINING_SECONDS = 120.0
+"""Longer than everything around it takes to go away and come back."""
+PACE_STEPS, PACE_PASSES = 50, 8
 
 
 @pytest.fixture
@@ -36,8 +40,9 @@ class TestRestart:
         client = Client(cluster.url, cluster.key)
         wait_for(lambda: answers(client), "the API to answer")
         self.prepare(client, tmp_path)
-        spec = {**TRAINING, "name": "steady", "steps": STEPS, "gradient_accumulation_steps": 8, "save_every": 250}
-        job_id = client.submit_job({"spec": spec})["id"]
+        spec = {**TRAINING, "name": "steady", "steps": STEPS, "save_every": 250}
+        passes = max(1, round(TRAINING_SECONDS / (STEPS * self.seconds_per_pass(client))))
+        job_id = client.submit_job({"spec": {**spec, "gradient_accumulation_steps": passes}})["id"]
         wait_for(lambda: client.get_metrics(job_id), "the first step", seconds=180)
 
         for name in ("api", "scheduler-1", "scheduler-2", "train-1", "train-2", "train-3"):
@@ -62,6 +67,14 @@ class TestRestart:
         client.upload_dataset(tmp_path / "lines.txt", "rows")
         corpus = client.submit_job({"spec": prepare("lines")})["id"]
         wait_for(lambda: client.get_job(corpus)["state"] == "succeeded", "the dataset")
+
+    def seconds_per_pass(self, client: Client) -> float:
+        """How long one forward and backward pass takes on this machine, so that the training lasts as long on any."""
+        spec = {**TRAINING, "name": "pace", "steps": PACE_STEPS, "gradient_accumulation_steps": PACE_PASSES}
+        job_id = client.submit_job({"spec": spec})["id"]
+        wait_for(lambda: client.get_job(job_id)["state"] == "succeeded", "the short training")
+        times = [datetime.fromisoformat(point["at"]) for point in client.get(f"/v1/jobs/{job_id}/metrics", name="loss")["data"]]
+        return (times[-1] - times[0]).total_seconds() / ((len(times) - 1) * PACE_PASSES)
 
     def lose_the_database(self, cluster: Cluster) -> None:
         assert cluster.postgres is not None
