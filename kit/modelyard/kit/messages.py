@@ -161,7 +161,7 @@ class BackgroundSender:
         """Send what waits, then stop; a Redis that does not answer is not waited for."""
         if self._thread is not None and self._thread.is_alive():
             try:
-                self._waiting.put_nowait(None)
+                self._waiting.put(None, timeout=CLOSE_SECONDS)
             except queue.Full:
                 return
             self._thread.join(CLOSE_SECONDS)
