@@ -9,9 +9,10 @@ from modelyard.domain.specs.base import JobSpec
 from modelyard.domain.specs.data import ImportSpec, PrepareSpec
 from modelyard.domain.specs.deployment import DeploySpec
 from modelyard.domain.specs.evaluation import EvaluateSpec
+from modelyard.domain.specs.finetuning import FinetuneSpec
 from modelyard.domain.specs.monitoring import MonitorSpec
+from modelyard.domain.specs.pretraining import PretrainSpec
 from modelyard.domain.specs.prompts import PromptSpec
-from modelyard.domain.specs.training import FinetuneSpec, PretrainSpec
 
 Spec = Annotated[
     PrepareSpec | ImportSpec | PretrainSpec | FinetuneSpec | PromptSpec | EvaluateSpec | DeploySpec | MonitorSpec,

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from modelyard.domain.specs.training import PretrainSpec
+from modelyard.domain.specs.pretraining import PretrainSpec
 from modelyard.workers.dataset import PreparedDataset
 from modelyard.workers.recipe import BadData, Run
 from modelyard.workers.training.bpe import train_bpe, wrap_tokenizer

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from modelyard.domain.specs.training import FinetuneSpec, PretrainSpec
+from modelyard.domain.specs.finetuning import FinetuneSpec
+from modelyard.domain.specs.pretraining import PretrainSpec
 
 
 def derive_config(spec: PretrainSpec | FinetuneSpec, device: str) -> dict[str, Any]:

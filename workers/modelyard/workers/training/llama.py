@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from modelyard.domain.specs.training import PretrainSpec
+from modelyard.domain.specs.pretraining import PretrainSpec
 from modelyard.workers.recipe import BadData
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import SFTTrainer
 
-from modelyard.domain.specs.training import FinetuneSpec
+from modelyard.domain.specs.finetuning import FinetuneSpec
 from modelyard.workers.recipe import NotFinite, Run
 from modelyard.workers.training.checkpoints import Progress, write_progress
 from modelyard.workers.training.distributed import barrier, sum_over_ranks

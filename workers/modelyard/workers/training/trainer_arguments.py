@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from modelyard.domain.specs.training import FinetuneSpec
+from modelyard.domain.specs.finetuning import FinetuneSpec
 from modelyard.workers.recipe import Run
 from modelyard.workers.training.deepspeed_config import derive_config
 from modelyard.workers.training.schedule import warmup_steps

@@ -4,7 +4,7 @@ import math
 import time
 from typing import Any
 
-from modelyard.domain.specs.training import PretrainSpec
+from modelyard.domain.specs.pretraining import PretrainSpec
 from modelyard.workers.dataset import open_dataset
 from modelyard.workers.libraries import configure_libraries
 from modelyard.workers.model_card import write_model_card

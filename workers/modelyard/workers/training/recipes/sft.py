@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from modelyard.domain.specs.training import FinetuneSpec
+from modelyard.domain.specs.finetuning import FinetuneSpec
 from modelyard.workers.dataset import PreparedDataset, open_dataset
 from modelyard.workers.libraries import configure_libraries
 from modelyard.workers.model_card import write_model_card
