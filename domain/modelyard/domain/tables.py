@@ -8,6 +8,7 @@ from modelyard.domain.pipelines.tables import Pipeline
 from modelyard.domain.projects.tables import ApiKey, Project, RememberedRequest
 from modelyard.domain.registry.tables import Dataset, Evaluation, Model, MonitorReport, Prompt
 from modelyard.domain.schedules.tables import Schedule, ScheduleSlot
+from modelyard.domain.sweeps.tables import Sweep, Trial
 from modelyard.domain.usage.tables import UsageEntry
 from modelyard.domain.workers.tables import Host, Leadership, Reservation, Strike, Worker
 
@@ -40,6 +41,8 @@ __all__ = [
     "ScheduleSlot",
     "Seat",
     "Strike",
+    "Sweep",
+    "Trial",
     "UsageEntry",
     "Worker",
 ]

@@ -83,6 +83,8 @@ class Job(SQLModel, table=True):
     """How often the job's own failures are tried; failures of the infrastructure do not count."""
     stop_requested: str | None = None
     """Why the running attempt should save and leave: `cancelled`, `paused`, `preempted`, `timeout`, …"""
+    pause_at_step: int | None = None
+    """The step after which it saves and pauses by itself: the next rung of its sweep."""
     not_before: float = Field(default=0.0, sa_type=Double)
     """Not claimed earlier than this, e.g. while a retry backs off."""
 
