@@ -10,6 +10,7 @@ from sqlmodel import Session
 from modelyard.domain.workers.repository import end_drain, get_worker_or_raise, request_drain
 from modelyard.domain.workers.reservations import reserve
 from modelyard.domain.workers.tables import Worker
+from modelyard.kit.memory import read_host_memory
 from modelyard.kit.slots import SlotPool
 from modelyard.workers.engine.capacity import Capacity
 from modelyard.workers.engine.heartbeat import Heartbeat, describe_worker
@@ -36,6 +37,7 @@ class TestBeat:
         assert row.state == "online"
         assert row.slots["gpu"] == {"total": 1, "free": 1, "names": ["gpu-3"]}
         assert row.slots["cpu"] == {"total": 2, "free": 2, "names": ["cpu-0", "cpu-1"]}
+        assert row.host_memory_bytes == read_host_memory()
         heartbeat.stop()
         assert factory.get(Worker, NAME).state == "offline"
 

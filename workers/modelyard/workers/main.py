@@ -47,7 +47,7 @@ def main(name: str, stages: list[str], slots: int, gpus: tuple[int, ...] = (), s
     engine.nursery = Nursery(settings, stages, has_gpus=bool(gpus))
     engine.nursery.start()
     queues = queues_of_worker(stages, slots, len(gpus))
-    heartbeat = Heartbeat(engine.database, engine.capacity, describe_worker(f"{name}@{host}", host, stages, queues))
+    heartbeat = Heartbeat(engine.database, engine.capacity, describe_worker(f"{name}@{host}", host, stages, queues, gpus))
     app = make_app(settings)
     declare_queues(app, queues)
     gangs = GangTickets(app, engine, stages)

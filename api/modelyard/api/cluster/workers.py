@@ -39,6 +39,10 @@ class WorkerPublic(BaseModel):
     stages: list[str]
     slots: dict[str, Any]
     queues: list[str]
+    host_memory_bytes: int | None
+    """Memory of its machine."""
+    gpu_memory_bytes: int | None
+    """Memory of the smallest GPU it lends."""
     state: str
     """`online`, `draining` while it hands over or ends its jobs, `drained` once it has none, or `offline`."""
     reserved: dict[str, int]

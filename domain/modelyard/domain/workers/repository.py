@@ -16,6 +16,8 @@ SILENT_SECONDS = 30.0
 """A worker that sent no heartbeat for so long counts as offline."""
 FORGOTTEN_SECONDS = 7 * 86400.0
 """A worker that was offline for so long is no longer listed."""
+REPORTED = {"host", "pid", "stages", "slots", "queues", "host_memory_bytes", "gpu_memory_bytes", "state"}
+"""Columns of a worker it writes itself."""
 
 
 def report_worker(session: Session, worker: Worker, is_start: bool = False) -> None:
@@ -23,7 +25,7 @@ def report_worker(session: Session, worker: Worker, is_start: bool = False) -> N
 
     `is_start`: it has just started.
     """
-    values: dict[str, Any] = worker.model_dump(include={"host", "pid", "stages", "slots", "queues", "state"})
+    values: dict[str, Any] = worker.model_dump(include=REPORTED)
     values["heartbeat_at"] = database_now()
     if is_start:
         values["started_at"] = database_now()

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Index
+from sqlalchemy import BigInteger, Index
 from sqlmodel import Field, SQLModel
 
 from modelyard.domain.columns import json_field, serial_field, text_field, time_field
@@ -21,6 +21,10 @@ class Worker(SQLModel, table=True):
     slots: dict[str, Any] = json_field()
     """`{"cpu": {"total", "free"}, "gpu": {"total", "free"}}` at the last heartbeat."""
     queues: list[str] = json_field(list)
+    host_memory_bytes: int | None = Field(default=None, sa_type=BigInteger)
+    """Memory of its machine, shared by all that runs there; None if it did not say."""
+    gpu_memory_bytes: int | None = Field(default=None, sa_type=BigInteger)
+    """Memory of the smallest GPU it lends; None without one."""
     state: str
     """`online`, `draining` or `offline`."""
     drain_requested: bool = False

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Collection
 from typing import Any
 
 from modelyard.domain.workers.outlook import read_outlook
@@ -9,6 +10,7 @@ from modelyard.domain.workers.repository import report_worker
 from modelyard.domain.workers.tables import Worker
 from modelyard.kit.database import Database, DatabaseAway
 from modelyard.kit.logs import get_logger
+from modelyard.kit.memory import read_gpu_memory, read_host_memory
 from modelyard.workers.engine.capacity import Capacity
 
 LOOK_SECONDS = 1.0
@@ -68,10 +70,19 @@ class Heartbeat(threading.Thread):
         self.beat("offline")
 
 
-def describe_worker(name: str, host: str, stages: list[str], queues: list[str]) -> Worker:
+def describe_worker(name: str, host: str, stages: list[str], queues: list[str], gpus: Collection[int] = ()) -> Worker:
     """The row of this process; the database adds the times."""
     return Worker(
-        id=name, host=host, pid=os.getpid(), stages=stages, queues=queues, state="online", started_at=0.0, heartbeat_at=0.0
+        id=name,
+        host=host,
+        pid=os.getpid(),
+        stages=stages,
+        queues=queues,
+        host_memory_bytes=read_host_memory(),
+        gpu_memory_bytes=read_gpu_memory(gpus),
+        state="online",
+        started_at=0.0,
+        heartbeat_at=0.0,
     )
 
 
