@@ -81,8 +81,16 @@ def upgrade() -> None:
     with op.batch_alter_table("job", schema=None) as batch_op:
         batch_op.add_column(sa.Column("pause_at_step", sa.Integer(), nullable=True))
 
+    with op.batch_alter_table("worker", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("host_memory_bytes", sa.BigInteger(), nullable=True))
+        batch_op.add_column(sa.Column("gpu_memory_bytes", sa.BigInteger(), nullable=True))
+
 
 def downgrade() -> None:
+    with op.batch_alter_table("worker", schema=None) as batch_op:
+        batch_op.drop_column("gpu_memory_bytes")
+        batch_op.drop_column("host_memory_bytes")
+
     with op.batch_alter_table("job", schema=None) as batch_op:
         batch_op.drop_column("pause_at_step")
 
