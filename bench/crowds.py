@@ -38,6 +38,12 @@ ATTEMPTS = """INSERT INTO attempt
     SELECT replace(id, 'job_', 'att_'), id, 1, 'past@host', '["cpu-0"]', 'host', 'cpu',
         CASE state WHEN 'succeeded' THEN 'succeeded' ELSE 'user_code' END, 0, started_at, finished_at
     FROM job WHERE finished_at IS NOT NULL"""
+USAGE = """INSERT INTO usage_entry
+        (attempt_id, project_id, job_id, attempt, accelerator, slots, started_at, finished_at, waiting_seconds,
+        starting, useful, redone, idle, failed)
+    SELECT replace(id, 'job_', 'att_'), project_id, id, 1, 'cpu', slots * nodes, started_at, finished_at, 1.0,
+        5.0, CASE state WHEN 'succeeded' THEN 50.0 ELSE 0.0 END, 0.0, 5.0, CASE state WHEN 'succeeded' THEN 0.0 ELSE 50.0 END
+    FROM job WHERE finished_at IS NOT NULL"""
 TALLIES = """INSERT INTO job_tally (project_id, queue, state, jobs, slots)
     SELECT project_id, queue, state, count(*), sum(slots * nodes) FROM job GROUP BY project_id, queue, state"""
 
@@ -52,7 +58,7 @@ def make_crowd(database: Database, project: str, finished: int, waiting: int) ->
             connection, template, FINISHED, finished, {"days": 90 * DAY_SECONDS, "step": 89 * DAY_SECONDS / max(finished, 1)}
         )
         _multiply(connection, template, WAITING, waiting, {"step": 3600.0 / max(waiting, 1)})
-        for statement in (EVENTS, ATTEMPTS):
+        for statement in (EVENTS, ATTEMPTS, USAGE):
             connection.exec_driver_sql(statement, {"template": template} if ":template" in statement else {})
         connection.exec_driver_sql(TALLIES)
 

@@ -11,7 +11,7 @@ from modelyard.domain.jobs.allowances import read_use
 from modelyard.domain.jobs.lifecycle import HeldReason, JobState
 from modelyard.domain.jobs.ownership import change
 from modelyard.domain.jobs.repository import find_job
-from modelyard.domain.jobs.tables import HELD, Job, JobTally
+from modelyard.domain.jobs.tables import HELD, QUEUED, Job, JobTally
 from modelyard.domain.projects.tables import Project
 from modelyard.domain.scheduling.quotas import Quotas, Use, Waiting, say_held
 from modelyard.kit.database import database_now
@@ -53,7 +53,7 @@ def list_waiting(session: Session, project: Limited, served: Collection[str], mo
     """
     room = MOST_ROOM if project.quotas.max_gpus is None else project.quotas.max_gpus - project.use.active_slots
     limit = min(max(room, 0), MOST_ROOM) + most
-    queued = (Job.state == JobState.QUEUED,)
+    queued = (QUEUED,)
     held = (HELD, Job.reason == HeldReason.QUOTA)
     found = []
     for queue in _list_queues(session, project.id):

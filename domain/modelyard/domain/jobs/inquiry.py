@@ -14,7 +14,7 @@ from modelyard.domain.jobs.queues import Shape, parse_queue
 from modelyard.domain.jobs.repository import last_log_lines, list_attempts
 from modelyard.domain.jobs.seats import list_lingering
 from modelyard.domain.jobs.situation import Kept, Server, Situation
-from modelyard.domain.jobs.tables import OWNED, Attempt, Job, JobEvent
+from modelyard.domain.jobs.tables import OWNED, QUEUED, Attempt, Job, JobEvent
 from modelyard.domain.scheduling.gangs import count_room
 from modelyard.domain.specs import KINDS
 from modelyard.domain.workers.repository import SILENT_SECONDS
@@ -98,7 +98,7 @@ def _refusal(worker: Worker, host: Host | None, now: float) -> str | None:
 def _list_line(session: Session, job: Job) -> Sequence[Job]:
     """Waiting jobs of the same queue that go first, best first; one more than counts."""
     before = tuple_(col(Job.order_key), col(Job.id)) < (job.order_key, job.id)
-    query = select(Job).where(Job.queue == job.queue, Job.state == JobState.QUEUED, before)
+    query = select(Job).where(Job.queue == job.queue, QUEUED, before)
     return session.exec(query.order_by(col(Job.order_key), col(Job.id)).limit(COUNTED + 1)).all()
 
 

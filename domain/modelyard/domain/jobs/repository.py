@@ -4,11 +4,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import sqlalchemy
 from sqlmodel import Session, col, select
 
 from modelyard.domain.errors import NotFound
 from modelyard.domain.jobs.lifecycle import ACTIVE, JobState
-from modelyard.domain.jobs.tables import Attempt, Checkpoint, Job, JobEvent, LogChunk, MetricPoint
+from modelyard.domain.jobs.tables import QUEUED, SUCCEEDED, Attempt, Checkpoint, Job, JobEvent, LogChunk, MetricPoint
 from modelyard.kit.database import database_now, read_clock
 
 
@@ -31,20 +32,25 @@ def list_jobs(
     limit: int = 20,
 ) -> Sequence[Job]:
     """Newest first; `after` is the id of the last job of the page before."""
-    if len(states) > 1:  # one index range each: the database would sort all jobs of these states
-        filters: dict[str, Any] = {"kind": kind, "pipeline_id": pipeline_id, "after": after, "limit": limit}
-        found = [job for state in set(states) for job in list_jobs(session, project_id, states=[state], **filters)]
-        return sorted(found, key=lambda job: job.id, reverse=True)[:limit]
-    query = select(Job).where(Job.project_id == project_id).order_by(col(Job.id).desc()).limit(limit)
-    if states:
-        query = query.where(Job.state == states[0])
-    if kind:
-        query = query.where(Job.kind == kind)
-    if pipeline_id:
-        query = query.where(Job.pipeline_id == pipeline_id)
+    wanted: dict[Any, Any] = {Job.project_id: project_id, Job.kind: kind, Job.pipeline_id: pipeline_id}
+    same = [column == value for column, value in wanted.items() if value is not None]
     if after:
-        query = query.where(Job.id < after)
-    return session.exec(query).all()
+        same.append(Job.id < after)
+    # Jobs of one kind are in the index apart by state; those of a pipeline are few.
+    several = sorted(set(states)) or (list(JobState) if kind and not pipeline_id else [])
+    if len(several) > 1:
+        same = [col(Job.id).in_(_newest_ids(same, several, limit))]
+    elif several:
+        same.append(Job.state == several[0])
+    return session.exec(select(Job).where(*same).order_by(col(Job.id).desc()).limit(limit)).all()
+
+
+def _newest_ids(same: Sequence[Any], states: Sequence[str], limit: int) -> Any:
+    """The newest ids in any of several states: one range of an index each, for the database would sort all jobs of them."""
+    newest = col(Job.id).desc()
+    ranges = [sqlalchemy.select(Job.id).where(*same, Job.state == state).order_by(newest).limit(limit) for state in states]
+    merged = sqlalchemy.union_all(*(sqlalchemy.select(each.subquery().c.id) for each in ranges)).subquery()
+    return sqlalchemy.select(merged.c.id).order_by(merged.c.id.desc()).limit(limit)
 
 
 def list_attempts(session: Session, job_id: str) -> Sequence[Attempt]:
@@ -80,7 +86,7 @@ def find_newer(session: Session, job_id: str) -> str | None:
 
 def list_with_fingerprint(session: Session, project_id: str, fingerprint: str, limit: int = 5) -> Sequence[Job]:
     """Jobs that succeeded with the same spec and inputs, newest first."""
-    query = select(Job).where(Job.project_id == project_id, Job.fingerprint == fingerprint, Job.state == JobState.SUCCEEDED)
+    query = select(Job).where(Job.project_id == project_id, Job.fingerprint == fingerprint, SUCCEEDED)
     return session.exec(query.order_by(col(Job.id).desc()).limit(limit)).all()
 
 
@@ -166,11 +172,11 @@ def find_job(session: Session, job_id: str, for_update: bool = False) -> Job | N
 
 def list_unrung(session: Session, queue: str, limit: int) -> Sequence[tuple[str, int]]:
     """Id and newest attempt of waiting jobs of a queue, in the order they will be claimed: what their tickets say."""
-    query = select(Job.id, Job.attempt).where(Job.queue == queue, Job.state == JobState.QUEUED, Job.not_before <= database_now())
+    query = select(Job.id, Job.attempt).where(Job.queue == queue, QUEUED, Job.not_before <= database_now())
     return session.exec(query.order_by(col(Job.order_key), col(Job.id)).limit(limit)).all()
 
 
 def list_claimable(session: Session, queue: str, limit: int) -> Sequence[Job]:
     """Waiting jobs of a queue that could be claimed now, in the order they will be."""
-    query = select(Job).where(Job.queue == queue, Job.state == JobState.QUEUED, Job.not_before <= database_now())
+    query = select(Job).where(Job.queue == queue, QUEUED, Job.not_before <= database_now())
     return session.exec(query.order_by(col(Job.order_key), col(Job.id)).limit(limit)).all()

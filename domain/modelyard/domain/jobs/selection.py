@@ -12,7 +12,7 @@ from sqlmodel import Session, col, select
 
 from modelyard.domain.jobs.allowances import may_start
 from modelyard.domain.jobs.lifecycle import JobState
-from modelyard.domain.jobs.tables import Job, JobTally
+from modelyard.domain.jobs.tables import QUEUED, Job, JobTally
 from modelyard.domain.projects.tables import Project
 from modelyard.domain.scheduling.fair_share import Head, rank
 from modelyard.domain.scheduling.standings import read_usage
@@ -123,7 +123,7 @@ def _best_waiting(is_avoiding: bool) -> Any:
 
 
 def _waiting(query: Any, is_avoiding: bool) -> Any:
-    query = query.where(Job.queue == bindparam("queue"), Job.state == JobState.QUEUED, Job.not_before <= database_now())
+    query = query.where(Job.queue == bindparam("queue"), QUEUED, Job.not_before <= database_now())
     if is_avoiding:
         query = query.where(cast(col(Job.avoid_hosts), String()).not_like(bindparam("avoided"), escape="/"))
     return query.order_by(col(Job.order_key), col(Job.id))

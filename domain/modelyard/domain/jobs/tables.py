@@ -13,7 +13,9 @@ JOB_ID = "job.id"
 HELD = text("state = 'held'")
 """The condition of a partial index: a query that is to use it says the same, letter by letter."""
 QUEUED = text("state = 'queued'")
+SUCCEEDED = text("state = 'succeeded'")
 LEASED = text("lease_expires_at IS NOT NULL")
+TRIED_AGAIN = text("retry_of IS NOT NULL")
 IN_PIPELINE = text("pipeline_id IS NOT NULL")
 DISCARDED = text("stop_requested = 'discarded'")
 """Cancelled jobs whose checkpoints are still to be removed, and those about to be."""
@@ -24,15 +26,17 @@ class Job(SQLModel, table=True):
 
     __tablename__ = "job"
     __table_args__ = (
-        Index("ix_job_claim", "queue", "state", "order_key", "id"),
+        # Those of waiting jobs hold nothing else: a start leaves them, and an end does not touch them.
+        Index("ix_job_claim", "queue", "order_key", "id", sqlite_where=QUEUED, postgresql_where=QUEUED),
         Index("ix_job_project", "project_id", "id"),
-        Index("ix_job_project_kind", "project_id", "kind", "id"),
+        Index("ix_job_project_kind", "project_id", "kind", "state", "id"),
         Index("ix_job_project_state", "project_id", "state", "id"),
         Index("ix_job_lease", "lease_expires_at", sqlite_where=LEASED, postgresql_where=LEASED),
         Index("ix_job_pipeline", "pipeline_id", "id", sqlite_where=IN_PIPELINE, postgresql_where=IN_PIPELINE),
         # With the id, so that ties need no sorting: else PostgreSQL prefers to walk through all projects by `ix_job_claim`.
-        Index("ix_job_waiting", "project_id", "state", "queue", "order_key", "id"),
-        Index("ix_job_fingerprint", "project_id", "fingerprint"),
+        Index("ix_job_waiting", "project_id", "queue", "order_key", "id", sqlite_where=QUEUED, postgresql_where=QUEUED),
+        Index("ix_job_fingerprint", "project_id", "fingerprint", "id", sqlite_where=SUCCEEDED, postgresql_where=SUCCEEDED),
+        Index("ix_job_retry_of", "retry_of", sqlite_where=TRIED_AGAIN, postgresql_where=TRIED_AGAIN),
         Index("ix_job_not_before", "not_before", sqlite_where=QUEUED, postgresql_where=QUEUED),
         Index("ix_job_gang", "state", "order_key", sqlite_where=text("nodes > 1"), postgresql_where=text("nodes > 1")),
         # Only of held jobs: a hundred thousand that wait for room in a quota must not slow the look at the few others down.
@@ -73,7 +77,7 @@ class Job(SQLModel, table=True):
     approved_at: float | None = time_field()
     approved_by: str | None = None
     """Id of the key that approved it."""
-    retry_of: str | None = Field(default=None, index=True)
+    retry_of: str | None = None
     """The finished job this one tries again; its checkpoints are this one's too."""
     fingerprint: str | None = None
     """SHA-256 of what determines the outputs: kind, spec and the content of the inputs."""
