@@ -1,39 +1,14 @@
 """The claim finds its job by an index, however many jobs wait or are over."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
 import pytest
 from factories import LEASE_SECONDS, Factory, request_of, write
-from sqlalchemy import event, text
+from sqlalchemy import text
+from statement_plans import explain, statements
 
 from modelyard.domain.jobs.ownership import claim
 from modelyard.domain.jobs.submission import Submission, submit_many
-from modelyard.kit.database import Database
 
 PROJECTS, JOBS = ("a", "b", "c"), 400
-
-
-@contextmanager
-def statements(database: Database) -> Iterator[list[tuple[str, Any]]]:
-    """Every query sent meanwhile, with its parameters."""
-    seen: list[tuple[str, Any]] = []
-
-    def note(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        if statement.lstrip().startswith("SELECT"):
-            seen.append((statement, parameters))
-
-    event.listen(database.engine, "before_cursor_execute", note)
-    yield seen
-    event.remove(database.engine, "before_cursor_execute", note)
-
-
-def explain(database: Database, statement: str, parameters: Any) -> list[str]:
-    """How the database answers a query, step by step."""
-    word = "EXPLAIN QUERY PLAN" if database.engine.dialect.name == "sqlite" else "EXPLAIN"
-    with database.engine.connect() as connection:
-        return [str(row[-1]).strip() for row in connection.exec_driver_sql(f"{word} {statement}", parameters)]
 
 
 @pytest.mark.parametrize("with_statistics", [True, False])

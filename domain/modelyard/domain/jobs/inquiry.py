@@ -23,7 +23,7 @@ from modelyard.kit.database import database_now, read_clock
 
 NAMED = 5
 """So many jobs ahead, and so many that hold slots, are named."""
-COUNTED = 1000
+COUNTED = 500
 """The line is looked at so far."""
 PAST_RUNS = 50
 """A kind's newest successes that count for how long one takes."""
@@ -43,26 +43,35 @@ def inquire(session: Session, job: Job) -> Situation:
         return _look_around(session, job, attempts, now)
     if JobState(job.state).is_active():
         occupied = [_occupied(job, now)]
-        return Situation(job, attempts, occupied=occupied, past=_past(session, [job]), phase=_phase(session, job), now=now)
+        return Situation(
+            job,
+            attempts,
+            occupied=occupied,
+            past=_past(session, {(job.project_id, job.kind)}),
+            phase=_phase(session, job),
+            now=now,
+        )
     rank = attempts[-1].failing_rank if attempts else None
     return Situation(job, attempts, log_lines=last_log_lines(session, job.id, job.attempt, rank=rank), now=now)
 
 
 def _look_around(session: Session, job: Job, attempts: Sequence[Attempt], now: float) -> Situation:
     servers = _list_servers(session, job.queue)
-    line = _list_line(session, job)
+    first, line = _list_first(session, job), _list_line(session, job)
     holders = _list_holders(session, servers)
     return Situation(
         job=job,
         attempts=attempts,
-        ahead=line[:NAMED],
-        line=[Ahead(other.kind, other.slots) for other in line[:COUNTED]],
+        ahead=first,
+        line=[Ahead(kind, slots) for _, kind, slots in line[:COUNTED]],
         line_is_longer=len(line) > COUNTED,
         holders=holders[:NAMED],
         occupied=[_occupied(other, now) for other in holders],
         servers=servers,
         kept=_list_kept(session, servers),
-        past=_past(session, [*line, *holders]),
+        past=_past(
+            session, {*((project, kind) for project, kind, _ in line), *((other.project_id, other.kind) for other in holders)}
+        ),
         nodes_with_room=count_room(describe_gang(job, now), view_workers(session))[0] if job.nodes > 1 else 0,
         lingering=[seat.worker_id for seat in list_lingering(session, [job.id])] if job.nodes > 1 else [],
         now=now,
@@ -95,11 +104,22 @@ def _refusal(worker: Worker, host: Host | None, now: float) -> str | None:
     return "it is being drained" if worker.drain_requested or worker.state == "draining" else None
 
 
-def _list_line(session: Session, job: Job) -> Sequence[Job]:
-    """Waiting jobs of the same queue that go first, best first; one more than counts."""
+def _list_first(session: Session, job: Job) -> Sequence[Job]:
+    """The first of the waiting jobs of the same queue that go first."""
+    jobs: Sequence[Job] = session.exec(_in_line(select(Job), job).limit(NAMED)).all()
+    return jobs
+
+
+def _list_line(session: Session, job: Job) -> Sequence[tuple[str, str, int]]:
+    """Project, kind and slots of the jobs that go first, best first; one more than counts. Not whole rows: specs are long."""
+    columns: Any = (Job.project_id, Job.kind, Job.slots)
+    line: Sequence[tuple[str, str, int]] = session.exec(_in_line(select(*columns), job).limit(COUNTED + 1)).all()
+    return line
+
+
+def _in_line(query: Any, job: Job) -> Any:
     before = tuple_(col(Job.order_key), col(Job.id)) < (job.order_key, job.id)
-    query = select(Job).where(Job.queue == job.queue, QUEUED, before)
-    return session.exec(query.order_by(col(Job.order_key), col(Job.id)).limit(COUNTED + 1)).all()
+    return query.where(Job.queue == job.queue, QUEUED, before).order_by(col(Job.order_key), col(Job.id))
 
 
 def _list_holders(session: Session, servers: Sequence[Server]) -> Sequence[Job]:
@@ -130,9 +150,8 @@ def _list_kept(session: Session, servers: Sequence[Server]) -> list[Kept]:
     return [Kept(kept.worker_id, kept.slots, whose) for kept, whose in session.exec(query).all()]
 
 
-def _past(session: Session, jobs: Iterable[Job]) -> Mapping[str, Past]:
-    """How long each kind took. Of another project's kind only these figures are shown, never a job."""
-    kinds = {(job.project_id, job.kind) for job in jobs}
+def _past(session: Session, kinds: Iterable[tuple[str, str]]) -> Mapping[str, Past]:
+    """How long each kind of a project took. Of another project's only these figures are shown, never a job."""
     found = {kind: summarize(_durations(session, project, kind)) for project, kind in kinds}
     return {kind: past for kind, past in found.items() if past is not None}
 

@@ -48,7 +48,7 @@ def list_jobs(
 def _newest_ids(same: Sequence[Any], states: Sequence[str], limit: int) -> Any:
     """The newest ids in any of several states: one range of an index each, for the database would sort all jobs of them."""
     newest = col(Job.id).desc()
-    ranges = [sqlalchemy.select(Job.id).where(*same, Job.state == state).order_by(newest).limit(limit) for state in states]
+    ranges = [sqlalchemy.select(col(Job.id)).where(*same, Job.state == state).order_by(newest).limit(limit) for state in states]
     merged = sqlalchemy.union_all(*(sqlalchemy.select(each.subquery().c.id) for each in ranges)).subquery()
     return sqlalchemy.select(merged.c.id).order_by(merged.c.id.desc()).limit(limit)
 

@@ -1,0 +1,75 @@
+"""Lists, waiting lines and look-ups find their rows by an index, however many jobs are over."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from factories import Factory, request_of, write
+from sqlalchemy import text, update
+from sqlmodel import Session, col
+from statement_plans import explain, statements
+
+from modelyard.domain.jobs.repository import (
+    find_newer,
+    list_claimable,
+    list_jobs,
+    list_unrung,
+    list_with_fingerprint,
+)
+from modelyard.domain.jobs.submission import Submission, submit_many
+from modelyard.domain.jobs.tables import Job
+from modelyard.kit.database import Database
+
+JOBS = 600
+WHOLE = ("SCAN job", "Seq Scan on job", "->  Seq Scan on job")
+Look = Callable[[Session, str, str], Any]
+LOOKS: dict[str, tuple[Look, str]] = {
+    "all": (lambda session, project, _: list_jobs(session, project), "ix_job_project"),
+    "a page": (lambda session, project, last: list_jobs(session, project, after=last), "ix_job_project"),
+    "a state": (lambda session, project, _: list_jobs(session, project, states=["failed"]), "ix_job_project_state"),
+    "states": (lambda session, project, _: list_jobs(session, project, states=["failed", "queued"]), "ix_job_project_state"),
+    "a kind": (lambda session, project, _: list_jobs(session, project, kind="prepare"), "ix_job_project_kind"),
+    "a page of a kind": (
+        lambda session, project, last: list_jobs(session, project, kind="prepare", after=last),
+        "ix_job_project_kind",
+    ),
+    "a kind and state": (
+        lambda session, project, _: list_jobs(session, project, kind="prepare", states=["failed"]),
+        "ix_job_project_kind",
+    ),
+    "a kind and states": (
+        lambda session, project, _: list_jobs(session, project, kind="prepare", states=["failed", "cancelled"]),
+        "ix_job_project_kind",
+    ),
+    "waiting": (lambda session, *_: list_claimable(session, "prepare", 8), "ix_job_claim"),
+    "without tickets": (lambda session, *_: list_unrung(session, "prepare", 8), "ix_job_claim"),
+    "same outputs": (lambda session, project, _: list_with_fingerprint(session, project, "a"), "ix_job_fingerprint"),
+    "tried again": (lambda session, _, last: find_newer(session, last), "ix_job_retry_of"),
+}
+
+
+@pytest.fixture
+def crowd(factory: Factory) -> tuple[Database, str, str]:
+    """Jobs of two projects and kinds, a third of them waiting; the second project and the last of its waiting jobs."""
+    ids: list[str] = []
+    for project in ("a", "b"):
+        made = write(factory.database, submit_many, [[Submission(factory.project(project), request_of())] * JOBS])
+        ids += [row["id"] for row in made[0]]
+    with factory.database.engine.begin() as connection:
+        for number, state in enumerate(("failed", "succeeded")):
+            connection.execute(update(Job).where(col(Job.id).in_(ids[number::3])).values(state=state))
+        connection.execute(update(Job).where(col(Job.id).in_(ids[::4])).values(kind="prepare"))
+        connection.execute(text("ANALYZE"))
+    return factory.database, factory.project("b"), ids[-1]
+
+
+def test_each_by_its_index(crowd: tuple[Database, str, str]) -> None:
+    database, project, last = crowd
+    plans = {}
+    for name, (look, _) in LOOKS.items():
+        with statements(database) as seen, database.read() as session:
+            look(session, project, last)
+        plans[name] = [step for each in seen if "FROM job" in each[0] for step in explain(database, *each)]
+    unused = {name: plan for name, plan in plans.items() if not any(LOOKS[name][1] in step for step in plan)}
+    through_all = {name: plan for name, plan in plans.items() if any(step.startswith(WHOLE) for step in plan)}
+    assert (unused, through_all) == ({}, {})
