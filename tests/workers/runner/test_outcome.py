@@ -117,6 +117,14 @@ class TestClassify:
     def test_stops(self, codes: list[int | None], errors: list[dict[str, Any]], stop: str, ending: Ending) -> None:
         assert classify(Evidence(codes, errors, stop)) == ending
 
+    def test_leaving_where_it_was_told_to_pause_is_a_pause(self) -> None:
+        ending = classify(Evidence([75, 75], pause_at_step=20))
+        assert ending == Ending(Outcome.PAUSED, "Paused after step 20, where its sweep decides whether it goes on", 75)
+        assert classify(Evidence([75, 75])).outcome is Outcome.RUNNER_LOST
+        assert classify(Evidence([0, 0], pause_at_step=20)).outcome is Outcome.SUCCEEDED
+        assert classify(Evidence([75, 75], stop_reason="drained", pause_at_step=20)).outcome is Outcome.DRAINED
+        assert classify(Evidence([75, 1], [error("bad_data")], pause_at_step=20)).outcome is Outcome.BAD_DATA
+
     def test_a_kill_is_the_kernels_where_it_counted_one(self) -> None:
         assert classify(Evidence([-9], oom_kills=1)).outcome is Outcome.OOM_HOST
         assert classify(Evidence([-15], oom_kills=1)).outcome is Outcome.RUNNER_LOST

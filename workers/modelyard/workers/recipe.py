@@ -192,6 +192,10 @@ class Run(Generic[S]):
             if self.stop_requested():
                 raise Stopped
 
+    def pauses_at(self, step: int) -> bool:
+        """Whether the job pauses by itself after this step: validate, save and leave. The same on every rank."""
+        return bool(self.options.get("pause_at_step") == step)
+
     def stop_requested(self) -> str | None:
         """The runner's wish: None to go on, or why to save and leave (`cancelled`, `paused`, `drained`, …).
 

@@ -35,7 +35,10 @@ _S = JobState
 LEGAL_MOVES: dict[JobState, frozenset[JobState]] = {
     _S.HELD: frozenset({_S.QUEUED, _S.PAUSED, _S.CANCELLED, _S.FAILED, _S.SUCCEEDED}),
     _S.QUEUED: frozenset({_S.RUNNING, _S.HELD, _S.PAUSED, _S.CANCELLED, _S.FAILED, _S.QUARANTINED}),
-    _S.RUNNING: frozenset({_S.SUCCEEDED, _S.FAILED, _S.QUEUED, _S.PAUSING, _S.CANCELLING, _S.CANCELLED, _S.QUARANTINED}),
+    # Straight to `paused`: a trial of a sweep pauses by itself, at the step it was told at its start.
+    _S.RUNNING: frozenset(
+        {_S.SUCCEEDED, _S.FAILED, _S.QUEUED, _S.PAUSING, _S.PAUSED, _S.CANCELLING, _S.CANCELLED, _S.QUARANTINED}
+    ),
     _S.PAUSING: frozenset({_S.PAUSED, _S.SUCCEEDED, _S.FAILED, _S.QUEUED, _S.CANCELLING, _S.QUARANTINED}),
     _S.PAUSED: frozenset({_S.QUEUED, _S.HELD, _S.CANCELLED}),
     _S.CANCELLING: frozenset({_S.CANCELLED, _S.SUCCEEDED}),

@@ -48,6 +48,8 @@ class JobRequest:
     """Seconds since the epoch."""
     needs_approval: bool = False
     retry_of: str | None = None
+    pause_at_step: int | None = None
+    """The step after which it saves and pauses by itself: the first rung of its sweep."""
     inputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Pinned before, for a job that is tried again; else the references of the spec are pinned now."""
 
@@ -218,6 +220,7 @@ def make_row(submission: Submission, verdict: Verdict, inputs: dict[str, dict[st
         "start_at": request.start_at,
         "needs_approval": request.needs_approval,
         "retry_of": request.retry_of,
+        "pause_at_step": request.pause_at_step,
         "submitted_at": now,
         "queued_at": now if verdict.state is JobState.QUEUED else None,
         "pipeline_id": place.pipeline_id if place else None,

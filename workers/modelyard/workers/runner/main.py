@@ -30,7 +30,7 @@ from modelyard.workers.runner.keeping import CheckpointKeeper
 from modelyard.workers.runner.lease import Lease, renewal_of
 from modelyard.workers.runner.member import run_member
 from modelyard.workers.runner.membership import Membership
-from modelyard.workers.runner.outcome import Ending
+from modelyard.workers.runner.outcome import Ending, describe_pause
 from modelyard.workers.runner.outputs import keep_checkpoint
 from modelyard.workers.runner.preparation import RESUME_FOLDER, make_launch, write_document
 from modelyard.workers.runner.ranks import Ranks, adopt_orphans
@@ -110,6 +110,12 @@ def _run(settings: Settings, database: Database, job_id: str, attempt: int, birt
         lease.release()
         with database.write() as session:
             finish(session, job_id, attempt, Outcome.BAD_DATA, f"An input cannot be read: {error}")
+        return
+    if resume is not None and job.pause_at_step is not None and resume.step >= job.pause_at_step:
+        # An earlier attempt saved where the job pauses, and was lost before it could say so.
+        with database.write() as session:
+            finish(session, job_id, attempt, Outcome.PAUSED, describe_pause(job.pause_at_step))
+        lease.release()
         return
     with database.read() as session:
         time_left = find_time_left(session, job)

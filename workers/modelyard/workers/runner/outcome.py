@@ -50,6 +50,8 @@ class Evidence:
     is_service: bool = False
     oom_kills: int = 0
     """Processes of the attempt the kernel killed for want of memory, where it counts them."""
+    pause_at_step: int | None = None
+    """The step after which the job was to pause by itself, if it was."""
     first_rank: int = 0
     """The global number of the first of these ranks, on machines of a gang other than the first."""
 
@@ -127,6 +129,8 @@ def _killed(evidence: Evidence, rank: int, code: int) -> Ending:
 
 
 def _ended_by_itself(evidence: Evidence) -> Ending:
+    if EXIT_SAVED in evidence.exit_codes and evidence.pause_at_step is not None:
+        return Ending(Outcome.PAUSED, describe_pause(evidence.pause_at_step), EXIT_SAVED)
     if EXIT_SAVED in evidence.exit_codes:
         return Ending(Outcome.RUNNER_LOST, "The recipe saved and left without being asked to", EXIT_SAVED)
     if None in evidence.exit_codes:
@@ -134,6 +138,11 @@ def _ended_by_itself(evidence: Evidence) -> Ending:
     if evidence.is_service:
         return Ending(Outcome.USER_CODE, "The server ended by itself, without being asked to", 0)
     return Ending(Outcome.SUCCEEDED, None, 0)
+
+
+def describe_pause(step: int) -> str:
+    """One sentence about a job that paused by itself."""
+    return f"Paused after step {step}, where its sweep decides whether it goes on"
 
 
 def _stopped(reason: str, exit_codes: Sequence[int | None]) -> Ending:

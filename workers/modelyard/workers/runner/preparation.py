@@ -25,7 +25,7 @@ def write_document(
         "spec": job.spec,
         "inputs": inputs,
         "resume_from": str(resume.path) if resume else None,
-        "options": options,
+        "options": {**options, "pause_at_step": job.pause_at_step},
     }
     (folder / "run.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
     (folder / "run.json").chmod(0o600)

@@ -211,6 +211,7 @@ class Supervisor:
                 last_lines={reader.rank: last_lines(reader.path) for reader in self.logs},
                 is_service=KINDS[self.job.kind].is_service,
                 oom_kills=self.ranks.count_oom_kills(),
+                pause_at_step=self.job.pause_at_step,
             )
         )
         return own if self.gang is None else self.gang.judge(None if self._was_ended_by_gang else own)

@@ -61,10 +61,11 @@ class RunCallback(TrainerCallback):
             self.run.progress(state.global_step / state.max_steps, f"step {state.global_step} of {state.max_steps}")
         asked = self.run.rank == 0 and self.run.stop_requested() is not None
         (stops,) = sum_over_ranks(float(asked))
-        if state.global_step >= state.max_steps:
+        pauses = self.run.pauses_at(state.global_step)
+        if state.global_step >= state.max_steps or pauses:
             control.should_evaluate = True
         # After the last step, finishing is as quick as leaving.
-        if stops and state.global_step < state.max_steps:
+        if (stops or pauses) and state.global_step < state.max_steps:
             self.is_stopping = True
             control.should_save = True
             control.should_training_stop = True

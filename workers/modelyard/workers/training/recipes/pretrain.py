@@ -88,13 +88,14 @@ def _train(run: Run[PretrainSpec], engine: Any, corpus: Corpus, progress: Progre
         elapsed = time.monotonic() - began
         seconds += elapsed
         progress.step += 1
+        pauses = run.pauses_at(progress.step)
         # ZeRO silently skips a step whose gradients overflow: the loss stays finite, and nothing is learned any more.
         if not math.isfinite(loss) or not (math.isfinite(norm) or engine.fp16_enabled()):
             raise NotFinite(
                 f"the loss is {loss} and the gradient norm {norm} at step {progress.step}; "
                 f"lower learning_rate {spec.optimizer.learning_rate}"
             )
-        if progress.step % report_every == 0 or progress.step == spec.steps:
+        if progress.step % report_every == 0 or progress.step == spec.steps or pauses:
             run.metrics(
                 progress.step, loss=loss, learning_rate=rate, gradient_norm=norm, tokens_per_second=tokens_per_step / elapsed
             )
@@ -102,11 +103,11 @@ def _train(run: Run[PretrainSpec], engine: Any, corpus: Corpus, progress: Progre
         elif run.is_silent():
             run.progress(progress.step / spec.steps, f"step {progress.step} of {spec.steps}, loss {loss:.3f}")
         is_last = progress.step == spec.steps
-        if progress.step % spec.evaluate_every == 0 or is_last:
+        if progress.step % spec.evaluate_every == 0 or is_last or pauses:
             _validate(run, engine, corpus.heldout, progress)
-        if progress.step % spec.save_every == 0 or is_last or stops:
+        if progress.step % spec.save_every == 0 or is_last or stops or pauses:
             _save_checkpoint(run, engine, corpus, progress, loss)
-        if stops and not is_last:
+        if (stops or pauses) and not is_last:
             leave_ranks()
             raise Stopped
     return (progress.step - first_step) * tokens_per_step, seconds
