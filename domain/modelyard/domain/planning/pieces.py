@@ -1,0 +1,27 @@
+"""One line of a reckoning."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Piece:
+    """So many bytes, and why."""
+
+    name: str
+    bytes: int
+    formula: str
+    """In words and numbers, so that it can be checked by hand."""
+
+
+def total_bytes(pieces: Iterable[Piece]) -> int:
+    """Their sum."""
+    return sum(piece.bytes for piece in pieces)
+
+
+def say_bytes(count: float) -> str:
+    """`1.5 GiB`. Pure."""
+    for unit, size in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if abs(count) >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count:.0f} bytes"

@@ -1,0 +1,40 @@
+"""What a training run needs of memory, held against the machines that could run it. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from modelyard.domain.planning.machines import Fit, Machine, Need, fits_somewhere, judge_machines
+from modelyard.domain.planning.memory import Memory, predict_memory, weight_bytes
+from modelyard.domain.planning.setups import Setup
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """Memory a run needs, and who has it."""
+
+    memory: Memory
+    machines: list[Fit]
+    fits: bool | None
+    """None where no machine said how much it has."""
+
+
+def require(setup: Setup, kind: str, machines: Sequence[Machine]) -> Requirement:
+    """Hold a run's memory against the machines that serve its queue."""
+    memory = predict_memory(setup, kind)
+    fits = judge_machines(need_of(setup, memory), machines)
+    return Requirement(memory, fits, fits_somewhere(fits))
+
+
+def need_of(setup: Setup, memory: Memory) -> Need:
+    """What one machine must have for the ranks it runs."""
+    if setup.accelerator == "cpu":
+        return Need(host_bytes=memory.bytes * setup.ranks_per_host)
+    return Need(memory.bytes, memory.offloaded_bytes * setup.ranks_per_host)
+
+
+def is_hopeless(setup: Setup, machines: Sequence[Machine]) -> bool:
+    """Whether the weights alone exceed every machine: no guess is needed to say so. False while any machine is silent."""
+    weights = weight_bytes(setup)
+    on_host = setup.accelerator == "cpu" or setup.offload == "parameters"
+    need = Need(host_bytes=weights * setup.ranks_per_host) if on_host else Need(weights)
+    return fits_somewhere(judge_machines(need, machines)) is False

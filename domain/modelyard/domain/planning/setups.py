@@ -1,0 +1,81 @@
+"""A training run as numbers: all that its memory, disk, tokens and work follow from."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from modelyard.domain.planning.shapes import Shape, count_adapter_parameters, count_parameters
+
+ELEMENT_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
+"""Bytes of one number."""
+Accelerator = Literal["cpu", "gpu"]
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A low-rank adapter: the base stays as it is."""
+
+    rank: int
+    targets: tuple[str, ...]
+    has_magnitudes: bool = False
+    """DoRA learns the length of each column too."""
+    is_base_quantized: bool = False
+    """QLoRA keeps the base in 4 bits."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A training run."""
+
+    shape: Shape
+    micro_batch_size: int
+    """Sequences per rank and forward pass."""
+    sequence_length: int
+    """Tokens of one sequence."""
+    steps: int
+    accumulation: int = 1
+    """Forward passes per optimizer step."""
+    ranks: int = 1
+    ranks_per_host: int = 1
+    accelerator: Accelerator = "cpu"
+    precision: str = "fp32"
+    zero_stage: int = 0
+    offload: str = "none"
+    """What stays in the host's memory: `none`, `optimizer`, `parameters` (and the optimizer)."""
+    optimizer: str = "adamw"
+    checkpoints_activations: bool = False
+    adapter: Adapter | None = None
+    is_padded: bool = False
+    """Whether short sequences are padded up to the longest of their batch, instead of packed."""
+    kept_checkpoints: int = 2
+
+    @property
+    def parameters(self) -> int:
+        """All parameters of the model, without an adapter's."""
+        return count_parameters(self.shape)
+
+    @property
+    def trainable_parameters(self) -> int:
+        """Those that learn."""
+        if self.adapter is None:
+            return self.parameters
+        return count_adapter_parameters(self.shape, self.adapter.rank, self.adapter.targets, self.adapter.has_magnitudes)
+
+    @property
+    def element_bytes(self) -> int:
+        """Bytes of one weight or activation."""
+        return ELEMENT_BYTES[self.precision]
+
+    @property
+    def tokens_per_pass(self) -> int:
+        """Tokens of one forward pass of one rank."""
+        return self.micro_batch_size * self.sequence_length
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens of one optimizer step of all ranks."""
+        return self.tokens_per_pass * self.accumulation * self.ranks
+
+    @property
+    def global_batch_size(self) -> int:
+        """Sequences of one optimizer step."""
+        return self.micro_batch_size * self.accumulation * self.ranks

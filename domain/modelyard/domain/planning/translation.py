@@ -1,0 +1,64 @@
+"""From what a user asks for to a training run as numbers. Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from modelyard.domain.jobs.queues import Shape as Slots
+from modelyard.domain.planning.setups import Accelerator, Adapter, Setup
+from modelyard.domain.planning.shapes import Shape, read_shape
+from modelyard.domain.specs.base import JobSpec
+from modelyard.domain.specs.finetuning import FinetuneSpec
+from modelyard.domain.specs.pretraining import PretrainSpec
+
+TRAINING_KINDS = frozenset({"pretrain", "finetune"})
+"""Kinds whose memory, work and tokens follow from a formula."""
+
+
+def read_setup(spec: JobSpec, config: Mapping[str, Any] | None, slots: Slots, accelerator: Accelerator) -> Setup | None:
+    """The run a spec asks for; None where there is no formula. `config`: the base model's `config.json`, where there is one."""
+    if isinstance(spec, PretrainSpec):
+        return _pretraining(spec, slots, accelerator)
+    shape = read_shape(config) if config is not None else None
+    if isinstance(spec, FinetuneSpec) and shape is not None:
+        return _finetuning(spec, shape, slots, accelerator)
+    return None
+
+
+def _pretraining(spec: PretrainSpec, slots: Slots, accelerator: Accelerator) -> Setup:
+    size = spec.architecture
+    shape = Shape(
+        vocabulary_size=spec.vocabulary_size,
+        hidden_size=size.hidden_size,
+        intermediate_size=size.intermediate_size,
+        layers=size.layers,
+        heads=size.heads,
+        key_value_heads=size.key_value_heads,
+        head_size=size.hidden_size // size.heads,
+        context_length=spec.sequence_length,
+        ties_embeddings=True,
+    )
+    return _training(spec, shape, slots, accelerator)
+
+
+def _finetuning(spec: FinetuneSpec, shape: Shape, slots: Slots, accelerator: Accelerator) -> Setup:
+    adapter = Adapter(spec.lora.rank, tuple(spec.lora.target_modules))
+    return _training(spec, shape, slots, accelerator, adapter)
+
+
+def _training(
+    spec: PretrainSpec | FinetuneSpec, shape: Shape, slots: Slots, accelerator: Accelerator, adapter: Adapter | None = None
+) -> Setup:
+    return Setup(
+        shape=shape,
+        micro_batch_size=spec.micro_batch_size,
+        sequence_length=spec.sequence_length,
+        steps=spec.steps,
+        accumulation=spec.gradient_accumulation_steps,
+        ranks=slots.slots * slots.nodes,
+        ranks_per_host=slots.slots,
+        accelerator=accelerator,
+        precision=spec.precision,
+        zero_stage=spec.deepspeed.zero_stage,
+        adapter=adapter,
+        is_padded=adapter is not None,
+    )
