@@ -23,6 +23,7 @@ from modelyard.api.jobs.decisions import router as decisions
 from modelyard.api.jobs.direct import DirectSubmit
 from modelyard.api.jobs.endpoints import router as jobs
 from modelyard.api.pipelines.endpoints import router as pipelines
+from modelyard.api.planning.endpoints import router as planning
 from modelyard.api.projects.endpoints import router as projects
 from modelyard.api.projects.keys import router as keys
 from modelyard.api.registry.endpoints import routers as registry
@@ -70,6 +71,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     install_error_handlers(app)
     for router in (
         health,
+        planning,
         jobs,
         decisions,
         pipelines,

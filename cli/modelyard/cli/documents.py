@@ -29,6 +29,14 @@ def read_submission(place: str) -> Submission:
     return parse_submission(_read_text(place), name)
 
 
+def read_job(place: str) -> dict[str, Any]:
+    """Read one job. Raises `NotFound` and `WrongUsage`."""
+    submission = read_submission(place)
+    if submission.type != "job":
+        raise WrongUsage(f"{place} holds a {submission.type}, not one job: {SHAPES}")
+    return submission.body
+
+
 def read_schedule(place: str) -> dict[str, Any]:
     """Read a schedule from a file, or from standard input for `-`. Raises `NotFound` and `WrongUsage`."""
     name = "standard input" if place == "-" else place

@@ -18,14 +18,15 @@ def say_explanation(found: Document, now: datetime | None = None) -> list[str]:
 def _say_prediction(found: Document, now: datetime) -> list[str]:
     start, end = found["predicted_start"], found["predicted_end"]
     if start and start["expected"]:
-        expected, earliest = _say_moment(start["expected"], now), _say_moment(start["earliest"], now)
+        expected, earliest = say_moment(start["expected"], now), say_moment(start["earliest"], now)
         return [f"likely starts {expected}, earliest {earliest} ({start['basis']})"]
     if start:
         return [f"when it starts is not known: {start['basis']}"]
-    return [f"likely ends {_say_moment(end, now)}"] if end else []
+    return [f"likely ends {say_moment(end, now)}"] if end else []
 
 
-def _say_moment(text: str, now: datetime) -> str:
+def say_moment(text: str, now: datetime) -> str:
+    """`in 5 min`."""
     seconds = (datetime.fromisoformat(text) - now).total_seconds()
     if seconds < 1:
         return "now"

@@ -10,6 +10,7 @@ from modelyard.cli.commands import (
     datasets,
     decisions,
     jobs,
+    planning,
     platform,
     processes,
     projects,
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 platform.register(app)
 jobs.register(app)
+planning.register(app)
 decisions.register(app)
 schedules.register(app)
 datasets.register(app)

@@ -126,7 +126,7 @@ def _judge_group(
     counted = allowances.remember()
     for submission in group:
         try:
-            row = _judge(session, pins, submission, now)
+            row = judge(session, pins, submission, now)
             rows.append(_keep_to_quotas(allowances, row))
         except DomainError as error:
             allowances.go_back(counted)
@@ -135,7 +135,8 @@ def _judge_group(
     return rows
 
 
-def _judge(session: Session, pins: Pins, submission: Submission, now: float) -> Row:
+def judge(session: Session, pins: Pins, submission: Submission, now: float) -> Row:
+    """The row of a job as it would be made; nothing is written. Raises `DomainError` where it would be refused."""
     request, place = submission.request, submission.place
     check_shape(request)
     if place is not None and place.depends_on:

@@ -26,14 +26,16 @@ class Cost:
 
 def reckon_cost(project: str, slots: int, duration: Duration, quotas: Quotas, use: Use) -> Cost:
     """Hold a job's slot-hours against the quotas of its project."""
-    hours = [
-        None if seconds is None else seconds * slots / HOUR_SECONDS
-        for seconds in (duration.expected_seconds, duration.low_seconds, duration.high_seconds)
-    ]
+    expected = _hours(slots, duration.expected_seconds)
     budget = quotas.max_gpu_hours_per_month
     used = use.gpu_hours_this_month if budget is not None else None
-    exceeds = _say_excess(project, slots, hours[0], quotas, used)
-    return Cost(slots, *hours, quotas.max_gpus, budget, used, exceeds)
+    exceeds = _say_excess(project, slots, expected, quotas, used)
+    low, high = _hours(slots, duration.low_seconds), _hours(slots, duration.high_seconds)
+    return Cost(slots, expected, low, high, quotas.max_gpus, budget, used, exceeds)
+
+
+def _hours(slots: int, seconds: float | None) -> float | None:
+    return None if seconds is None else seconds * slots / HOUR_SECONDS
 
 
 def _say_excess(project: str, slots: int, hours: float | None, quotas: Quotas, used: float | None) -> str | None:

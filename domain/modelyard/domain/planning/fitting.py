@@ -59,8 +59,8 @@ def suggest(start: Tried, moves: Sequence[Move], attempt: Attempt) -> Suggestion
 
 
 def _take_back(taken: list[Step], now: Tried, attempt: Attempt) -> Suggestion:
-    """The last changes did most: the job may fit without earlier ones, unless later ones build on them."""
-    for step in taken[:-1]:
+    """The last change may have done most: leave out what the job fits without, the most harmful first."""
+    for step in reversed(taken[:-1]):
         others = [each for each in taken if each is not step]
         if set(step.changes).isdisjoint(_merge(others)):
             tried = attempt(_merge(others))

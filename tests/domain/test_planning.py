@@ -1,0 +1,216 @@
+"""What a training run needs, from plain data alone."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from modelyard.domain.planning.costs import reckon_cost
+from modelyard.domain.planning.disk import predict_disk
+from modelyard.domain.planning.durations import Duration, PastRun, predict_duration, predict_training
+from modelyard.domain.planning.history import median_step
+from modelyard.domain.planning.machines import Machine, Need, fits_somewhere, judge_machines
+from modelyard.domain.planning.memory import predict_memory
+from modelyard.domain.planning.pieces import say_bytes
+from modelyard.domain.planning.reckoning import is_hopeless, require
+from modelyard.domain.planning.setups import Adapter, Setup
+from modelyard.domain.planning.shapes import Shape
+from modelyard.domain.planning.tokens import Row, Sample, predict_tokens
+from modelyard.domain.planning.work import count_step_operations
+from modelyard.domain.scheduling.quotas import Quotas, Use
+
+SHAPE = Shape(
+    vocabulary_size=1000, hidden_size=64, intermediate_size=128, layers=2, heads=4, key_value_heads=2, head_size=16,
+    context_length=64, ties_embeddings=True,
+)  # fmt: skip
+PARAMETERS = 1000 * 64 + 2 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 128 + 2 * 64) + 64
+SETUP = Setup(SHAPE, micro_batch_size=2, sequence_length=64, steps=10)
+LORA = Adapter(4, ("q_proj",))
+ADAPTER = 2 * 4 * (64 + 64)
+GIB = 2**30
+RUN = PastRun(seconds=110, steps=10, step_seconds=10, operations=100.0)
+
+
+def pieces(**changes: Any) -> dict[str, int]:
+    """Bytes by name, of the accelerator's memory."""
+    return {piece.name: piece.bytes for piece in predict_memory(replace(SETUP, **changes), "pretrain").pieces}
+
+
+class TestPredictMemory:
+    @pytest.mark.parametrize(
+        ("changes", "weights", "gradients", "optimizer"),
+        [
+            ({}, 4 * PARAMETERS, 4 * PARAMETERS, 8 * PARAMETERS),
+            ({"zero_stage": 1, "ranks": 2}, 4 * PARAMETERS, 4 * PARAMETERS, 6 * PARAMETERS),
+            ({"precision": "bf16", "zero_stage": 1, "ranks": 4}, 2 * PARAMETERS, 2 * PARAMETERS, 3 * PARAMETERS),
+            ({"zero_stage": 2, "ranks": 2}, 4 * PARAMETERS, 2 * PARAMETERS, 6 * PARAMETERS),
+            ({"zero_stage": 3, "ranks": 4}, PARAMETERS, PARAMETERS, 3 * PARAMETERS),
+            ({"adapter": LORA}, 4 * (PARAMETERS + ADAPTER), 4 * ADAPTER, 8 * ADAPTER),
+        ],
+    )
+    def test_what_is_shared(self, changes: dict[str, Any], weights: int, gradients: int, optimizer: int) -> None:
+        found = pieces(**changes)
+        assert found["weights"] == weights
+        assert (found["gradients"], found["optimizer"]) == (gradients, optimizer)
+
+    def test_activations_grow_with_the_batch_and_shrink_when_recomputed(self) -> None:
+        assert pieces(micro_batch_size=4)["activations"] == 2 * pieces()["activations"]
+        assert pieces(checkpoints_activations=True)["activations"] < pieces()["activations"]
+        assert pieces(adapter=LORA)["activations"] < pieces()["activations"]
+
+    def test_the_vocabulary_is_most_of_a_small_model(self) -> None:
+        found = pieces(shape=replace(SHAPE, vocabulary_size=100_000))
+        assert found["logits"] == 3 * 128 * 100_000 * 4
+
+    def test_a_gpu_holds_neither_the_libraries_nor_what_is_offloaded(self) -> None:
+        memory = predict_memory(replace(SETUP, accelerator="gpu", offload="optimizer", precision="bf16"), "pretrain")
+        assert {piece.name for piece in memory.pieces}.isdisjoint({"libraries", "optimizer"})
+        assert [piece.name for piece in memory.offloaded] == ["libraries", "optimizer"]
+
+
+class TestDisk:
+    @pytest.mark.parametrize(
+        ("changes", "checkpoint", "outputs"),
+        [
+            ({}, 12 * PARAMETERS, 4 * PARAMETERS),
+            ({"zero_stage": 1}, 16 * PARAMETERS, 4 * PARAMETERS),
+            ({"precision": "bf16"}, 14 * PARAMETERS, 2 * PARAMETERS),
+            ({"adapter": LORA}, 12 * ADAPTER, 4 * (PARAMETERS + ADAPTER)),
+        ],
+    )
+    def test_sizes(self, changes: dict[str, Any], checkpoint: int, outputs: int) -> None:
+        disk = predict_disk(replace(SETUP, **changes, kept_checkpoints=2))
+        assert (disk.checkpoint.bytes, disk.outputs.bytes) == (checkpoint, outputs)
+        assert disk.total_bytes == 3 * checkpoint + outputs
+
+
+class TestMachines:
+    @pytest.mark.parametrize(
+        ("machines", "need", "expected"),
+        [
+            ([], Need(host_bytes=1), None),
+            ([Machine("a", 4 * GIB)], Need(host_bytes=4 * GIB), True),
+            ([Machine("a", 4 * GIB)], Need(host_bytes=4 * GIB + 1), False),
+            ([Machine("a", 4 * GIB), Machine("b", 8 * GIB)], Need(host_bytes=5 * GIB), True),
+            ([Machine("a", 4 * GIB), Machine("b")], Need(host_bytes=5 * GIB), None),
+            ([Machine("a", 4 * GIB, 80 * GIB)], Need(40 * GIB, 1 * GIB), True),
+            ([Machine("a", 4 * GIB, 80 * GIB)], Need(81 * GIB, 1 * GIB), False),
+            ([Machine("a", 4 * GIB, 80 * GIB)], Need(40 * GIB, 5 * GIB), False),
+            ([Machine("a", 4 * GIB, None)], Need(40 * GIB, 1 * GIB), None),
+        ],
+    )
+    def test_fits(self, machines: list[Machine], need: Need, expected: bool | None) -> None:
+        assert fits_somewhere(judge_machines(need, machines)) is expected
+
+    @pytest.mark.parametrize(
+        ("changes", "bytes_there", "hopeless"),
+        [
+            ({}, 4 * PARAMETERS, False),
+            ({}, 4 * PARAMETERS - 1, True),
+            ({"precision": "bf16"}, 2 * PARAMETERS, False),
+            ({"ranks": 2, "ranks_per_host": 2}, 4 * PARAMETERS, True),
+            ({"ranks": 2, "ranks_per_host": 2, "zero_stage": 3}, 4 * PARAMETERS, False),
+        ],
+    )
+    def test_hopeless_only_where_the_weights_alone_exceed_all(
+        self, changes: dict[str, Any], bytes_there: int, hopeless: bool
+    ) -> None:
+        setup = replace(SETUP, **changes)
+        assert is_hopeless(setup, [Machine("a", bytes_there)]) is hopeless
+        assert is_hopeless(setup, [Machine("a", bytes_there), Machine("silent")]) is False
+        assert is_hopeless(setup, []) is False
+        assert require(setup, "pretrain", [Machine("a", bytes_there)]).fits is False  # it takes more than its weights
+
+
+class TestTokens:
+    def test_packed_rows_are_all_used(self) -> None:
+        found = predict_tokens(SETUP, Sample([Row(10), Row(30)], of=100))
+        assert (found.per_step, found.total, found.dataset, found.epochs) == (128, 1280, 2000, 0.64)
+        assert (found.truncated_share, found.dropped_share, found.basis) == (0.0, 0.0, "from 2 of 100 rows")
+
+    def test_padded_rows_are_cut_and_dropped(self) -> None:
+        rows = [Row(10, 5), Row(64, 5), Row(65, 5), Row(80, 64), Row(80, 63)]
+        found = predict_tokens(replace(SETUP, adapter=LORA, is_padded=True), Sample(rows, of=5))
+        assert (found.truncated_share, found.dropped_share, found.longest) == (0.4, 0.2, 80)
+        assert found.epochs == 2 * 10 / 4
+        assert found.basis == "from all rows"
+
+    def test_nobody_knows_before_there_is_a_tokenizer(self) -> None:
+        found = predict_tokens(SETUP, None)
+        assert (found.total, found.dataset) == (1280, None)
+        assert "its own tokenizer" in found.basis
+
+
+class TestDuration:
+    @pytest.mark.parametrize(
+        ("past", "steps", "operations", "expected"),
+        [
+            ([RUN], 10, 100.0, (110, 110, 110, 10)),
+            ([RUN], 20, 100.0, (210, 210, 210, 10)),
+            ([RUN], 10, 200.0, (210, 210, 210, 20)),
+            ([RUN, replace(RUN, operations=150.0, step_seconds=1)], 10, 100.0, (110, 110, 110, 10)),
+            ([replace(RUN, seconds=each) for each in (110, 120, 130, 140, 150)], 10, 100.0, (130, 120, 140, 10)),
+        ],
+    )
+    def test_scales_with_steps_and_work(
+        self, past: list[PastRun], steps: int, operations: float, expected: tuple[float, ...]
+    ) -> None:
+        found = predict_training(past, "pretrain", steps, operations, "cpu", 1)
+        assert (found.expected_seconds, found.low_seconds, found.high_seconds, found.step_seconds) == expected
+
+    @pytest.mark.parametrize(
+        "past",
+        [
+            [],
+            [replace(RUN, operations=24.0)],
+            [replace(RUN, accelerator="gpu")],
+            [replace(RUN, ranks=2)],
+            [replace(RUN, step_seconds=None)],
+            [replace(RUN, operations=None)],
+        ],
+    )
+    def test_none_rather_than_an_invented_one(self, past: list[PastRun]) -> None:
+        found = predict_training(past, "pretrain", 10, 100.0, "cpu", 1)
+        assert found.expected_seconds is None
+        assert "no past run" in found.basis
+
+    def test_kinds_without_a_formula_take_as_long_as_before(self) -> None:
+        found = predict_duration([PastRun(each) for each in (1, 2, 3, 4, 100)], "prepare")
+        assert (found.expected_seconds, found.low_seconds, found.high_seconds) == (3, 2, 4)
+        assert "5 past runs of prepare" in found.basis
+        assert predict_duration([], "prepare").expected_seconds is None
+
+    def test_a_step_is_the_median_between_points(self) -> None:
+        assert median_step([(1, 0.0), (2, 1.0), (3, 9.0), (4, 10.0), (6, 12.0)]) == 1.0
+        assert median_step([(1, 0.0)]) is None
+        assert median_step([(3, 0.0), (3, 1.0)]) is None
+
+    def test_work_follows_tokens_and_method(self) -> None:
+        work = count_step_operations(SETUP)
+        assert count_step_operations(replace(SETUP, accumulation=3)) == 3 * work
+        assert work < count_step_operations(replace(SETUP, checkpoints_activations=True)) < 4 / 3 * work + 1
+        assert 0.6 * work < count_step_operations(replace(SETUP, adapter=LORA)) < 0.75 * work
+
+
+class TestCost:
+    @pytest.mark.parametrize(
+        ("quotas", "used", "seconds", "exceeds"),
+        [
+            (Quotas(), 0.0, 3600.0, None),
+            (Quotas(max_gpu_hours_per_month=3), 1.0, 3600.0, None),
+            (Quotas(max_gpu_hours_per_month=2.9), 1.0, 3600.0, "has used 1.00 of its 2.9 slot-hours"),
+            (Quotas(max_gpu_hours_per_month=2), 2.1, None, "nobody knows how many the job needs"),
+            (Quotas(max_gpus=1), 0.0, 3600.0, "asks for 2 slots"),
+        ],
+    )
+    def test_quotas(self, quotas: Quotas, used: float, seconds: float | None, exceeds: str | None) -> None:
+        cost = reckon_cost("team", 2, Duration(seconds, seconds, seconds, ""), quotas, Use(gpu_hours_this_month=used))
+        assert cost.expected_slot_hours == (2.0 if seconds else None)
+        assert (cost.exceeds is None) if exceeds is None else exceeds in str(cost.exceeds)
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 bytes"), (1023, "1023 bytes"), (1536, "1.5 KiB"), (3 * 2**30, "3.0 GiB"), (2**41, "2.0 TiB")]
+)
+def test_bytes_in_words(count: int, text: str) -> None:
+    assert say_bytes(count) == text
