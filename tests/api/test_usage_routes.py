@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from factories import write
+from ledger_rows import rebook
 from running_api import Api
 from sqlmodel import select
 from typer.testing import CliRunner
@@ -25,8 +26,7 @@ def used(api: Api, project: str = "default", **seconds: float) -> Job:
     job = api.factory.running("import", project=project)
     write(api.factory.database, finish, job.id, 1, Outcome.SUCCEEDED)
     with api.factory.database.write() as session:
-        entry = session.exec(select(UsageEntry).where(UsageEntry.job_id == job.id)).one()
-        entry.sqlmodel_update({"starting": 0.0, "idle": 0.0, **seconds})
+        rebook(session, lambda entry: {"starting": 0.0, "idle": 0.0, **seconds} if entry.job_id == job.id else {})
     return job
 
 

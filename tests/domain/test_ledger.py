@@ -1,11 +1,13 @@
 """The ledger: every slot-second an attempt held is in exactly one column."""
 
 from datetime import UTC, datetime
+from itertools import count
 
 import pytest
 from factories import Factory, write
 from hypothesis import given
 from hypothesis import strategies as st
+from ledger_rows import rebook
 from sqlmodel import select
 
 from modelyard.domain.jobs.lifecycle import JobState, Outcome
@@ -13,7 +15,9 @@ from modelyard.domain.jobs.ownership import finish
 from modelyard.domain.jobs.recording import Batch, add_checkpoint, record
 from modelyard.domain.jobs.tables import Attempt
 from modelyard.domain.usage.accounting import AttemptTimeline, Split, account
-from modelyard.domain.usage.repository import Grouping, Period, list_entries, report
+from modelyard.domain.usage.periods import DAY_SECONDS, Days, Period, split_period
+from modelyard.domain.usage.repository import list_entries, report
+from modelyard.domain.usage.sums import BY_DAY, Grouping, Scope, sum_entries
 from modelyard.domain.usage.tables import UsageEntry
 from modelyard.kit.database import Database
 
@@ -98,8 +102,7 @@ class TestReport:
             write(database, finish, job.id, 1, Outcome.SUCCEEDED)
         running = factory.running("prepare")
         with database.write() as session:
-            for entry in session.exec(select(UsageEntry)):
-                entry.useful += 100.0 * entry.slots
+            rebook(session, lambda entry: {"useful": entry.useful + 100.0 * entry.slots})
         with database.read() as session:
             rows = report(session, grouping)
             mine = report(session, grouping, factory.project_id)
@@ -132,8 +135,60 @@ class TestReport:
             with database.read() as session:
                 assert sum(row.attempts for row in report(session, Grouping.KIND, period=period)) == attempts
 
+    @pytest.mark.parametrize("grouping", BY_DAY)
+    def test_days_and_parts_of_days_add_up_to_the_entries(self, database: Database, factory: Factory, grouping: Grouping) -> None:
+        for _ in range(8):
+            write(database, finish, factory.running("import").id, 1, Outcome.SUCCEEDED)
+        numbers = count(1)
+        with database.write() as session:  # one ended at each quarter of two days around the turn of a month
+            rebook(session, lambda _: {"finished_at": 28 * DAY_SECONDS + next(numbers) * DAY_SECONDS, "useful": 1.0})
+        for start, end in ((0.0, None), (29.5, 34.25), (30.0, 33.0), (30.1, 30.9), (31.0, 31.0), (35.0, None)):
+            period = Period(start * DAY_SECONDS, None if end is None else end * DAY_SECONDS)
+            with database.read() as session:
+                by_day = report(session, grouping, factory.project_id, period=period)
+                by_entry = sum_entries(session, grouping, Scope(factory.project_id), period)
+            assert {row.key: row for row in by_day} == {row.key: row for row in by_entry}
+
+    def test_only_the_largest_with_what_runs_of_them(self, database: Database, factory: Factory) -> None:
+        ended = [factory.running("import") for _ in range(3)]
+        for job in ended:
+            write(database, finish, job.id, 1, Outcome.SUCCEEDED)
+        lost = factory.running("import")
+        write(database, finish, lost.id, 1, Outcome.DRAINED)
+        sizes = {job.id: size for job, size in zip((*ended, lost), (300.0, 100.0, 200.0, 50.0), strict=True)}
+        with database.write() as session:
+            rebook(session, lambda entry: {"useful": sizes[entry.job_id]})
+        again = factory.claimed(lost)
+        factory.update(again, started_at=again.started_at)
+        with database.write() as session:
+            session.exec(select(Attempt).where(Attempt.job_id == lost.id, Attempt.seq == 2)).one().started_at -= 200.0
+        with database.read() as session:
+            rows = report(session, Grouping.JOB, factory.project_id, limit=2)
+        assert [(row.key, row.attempts) for row in rows] == [(ended[0].id, 1), (lost.id, 2)]
+
     def test_a_running_attempt_is_in_its_jobs_list(self, database: Database, factory: Factory) -> None:
         job = factory.running("import")
         with database.read() as session:
             (entry,) = list_entries(session, job)
         assert entry.starting == pytest.approx(entry.finished_at - entry.started_at)
+
+
+class TestSplitPeriod:
+    @pytest.mark.parametrize(
+        ("start", "end", "days", "edges"),
+        [
+            (0.0, None, Days(0), []),
+            (2.0, None, Days(2), []),
+            (1.5, None, Days(2), [(1.5, 2.0)]),
+            (1.5, 3.5, Days(2, 3), [(1.5, 2.0), (3.0, 3.5)]),
+            (1.0, 3.0, Days(1, 3), []),
+            (1.25, 1.5, None, [(1.25, 1.5)]),
+            (1.5, 2.0, None, [(1.5, 2.0)]),
+            (1.5, 2.5, None, [(1.5, 2.0), (2.0, 2.5)]),
+            (2.0, 2.5, None, [(2.0, 2.5)]),
+        ],
+    )
+    def test_table(self, start: float, end: float | None, days: Days | None, edges: list[tuple[float, float]]) -> None:
+        found, parts = split_period(Period(start * DAY_SECONDS, None if end is None else end * DAY_SECONDS))
+        assert found == days
+        assert [(part.start / DAY_SECONDS, (part.end or 0.0) / DAY_SECONDS) for part in parts] == edges

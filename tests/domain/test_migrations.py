@@ -6,16 +6,28 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from factories import Factory, write
 from servers import Postgres
-from sqlalchemy import inspect
+from sqlalchemy import inspect, text
+from sqlmodel import select
 from waiting_processes import run_at_once
 
+from modelyard.domain.jobs.lifecycle import Outcome
+from modelyard.domain.jobs.ownership import finish
+from modelyard.domain.jobs.tables import Attempt
 from modelyard.domain.migrations import is_current, make_config, migrate
 from modelyard.domain.tables import METADATA
 from modelyard.kit.database import Database
 
+DAYS = text(
+    "SELECT project_id, day, kind, accelerator, attempts, round(CAST(starting AS NUMERIC), 3) AS starting, "
+    "round(CAST(before_month AS NUMERIC), 3) AS before_month FROM usage_day"
+)
 MIGRATE = """
 import sys
+from modelyard.domain.jobs.lifecycle import Outcome
+from modelyard.domain.jobs.ownership import finish
+from modelyard.domain.jobs.tables import Attempt
 from modelyard.domain.migrations import migrate
 print("ready", flush=True)
 input()
@@ -53,3 +65,22 @@ class TestMigrate:
         ended = run_at_once(MIGRATE, [[empty_url]] * 2)
         assert [each.code for each in ended] == [0, 0], ended
         assert is_current(Database(empty_url))
+
+    def test_days_of_an_older_ledger_are_added_up(self, database: Database, factory: Factory) -> None:
+        for kind, slots in (("import", 1), ("import", 1), ("prepare", 1)):
+            job = factory.running(kind)
+            factory.update(job, slots=slots)
+            with database.write() as session:  # ended now, began before this month did
+                session.exec(select(Attempt).where(Attempt.job_id == job.id)).one().started_at -= 40 * 86_400.0
+            write(database, finish, job.id, 1, Outcome.SUCCEEDED)
+        with database.engine.connect() as connection:
+            before = sorted(map(repr, connection.execute(DAYS).all()))
+        url = database.engine.url.render_as_string(hide_password=False)
+        database.dispose()
+        command.downgrade(make_config(url), "0002")
+        migrate(url)
+        with database.engine.connect() as connection:
+            after = connection.execute(DAYS).all()
+        assert sorted(map(repr, after)) == before
+        assert {(row.kind, row.attempts) for row in after} == {("import", 2), ("prepare", 1)}
+        assert all(row.before_month > 9 * 86_400 for row in after)

@@ -65,7 +65,13 @@ class TestRoom:
         ("most", "active", "slots", "fits"), [(None, 99, 9, True), (4, 3, 1, True), (4, 3, 2, False), (0, 0, 1, False)]
     )
     def test_table(self, most: int | None, active: int, slots: int, fits: bool) -> None:
-        assert has_room(Quotas(max_gpus=most), active, slots) is fits
+        assert has_room(Quotas(max_gpus=most), Use(active), slots) is fits
+
+    @pytest.mark.parametrize(
+        ("budget", "used", "fits"), [(None, 99.0, True), (2.0, 1.9, True), (2.0, 2.0, False), (0.0, 0.0, False)]
+    )
+    def test_hours(self, budget: float | None, used: float, fits: bool) -> None:
+        assert has_room(Quotas(max_gpu_hours_per_month=budget), Use(gpu_hours_this_month=used), 1) is fits
 
 
 def waiting(*jobs: str) -> list[Waiting]:

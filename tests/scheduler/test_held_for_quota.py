@@ -17,6 +17,7 @@ from modelyard.domain.jobs.tables import Attempt, Job
 from modelyard.domain.pipelines.service import StepRequest, create_pipeline
 from modelyard.domain.projects.tables import Project
 from modelyard.domain.scheduling.quotas import QuotaExceeded, month_start
+from modelyard.domain.usage.ledger import book
 from modelyard.domain.usage.tables import UsageEntry
 from modelyard.domain.workers.repository import report_worker
 from modelyard.domain.workers.tables import Worker
@@ -181,6 +182,19 @@ class TestMonth:
         apply_quotas(factory.database)
         assert states(factory, [waiting, late]) == "qq"
 
+    def test_the_claim_asks_too(self, factory: Factory) -> None:
+        """Between two looks of the scheduler, and while there is none."""
+        limit(factory, max_gpu_hours_per_month=2)
+        done, waiting = factory.running(), factory.job()
+        other = factory.job(project="other")
+        self.enter(factory, done, hours=2.0)
+        assert waiting.state == "queued"
+        claimed = write(factory.database, claim, waiting.queue, "w@h", ["cpu-0"], 30.0)
+        assert claimed.id == other.id
+        assert write(factory.database, claim, waiting.queue, "w@h", ["cpu-0"], 30.0) is None
+        limit(factory, max_gpu_hours_per_month=3)
+        assert write(factory.database, claim, waiting.queue, "w@h", ["cpu-0"], 30.0).id == waiting.id
+
     def test_what_runs_counts_and_last_month_does_not(self, factory: Factory) -> None:
         now = factory.database.now()
         begin = month_start(now)
@@ -202,8 +216,9 @@ class TestMonth:
             )
             session.add(made)
             session.flush()
-            span = {"started_at": end - hours * 3600, "finished_at": end}
-            session.add(UsageEntry(attempt_id=made.id, **place, attempt=made.seq, accelerator="cpu", slots=1, **span))
+            span = {"started_at": end - hours * 3600, "finished_at": end, "useful": hours * 3600}
+            entry = UsageEntry(attempt_id=made.id, **place, attempt=made.seq, accelerator="cpu", slots=1, **span)
+            book(session, entry, job.kind)
 
 
 class TestLength:

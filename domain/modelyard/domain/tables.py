@@ -9,7 +9,7 @@ from modelyard.domain.projects.tables import ApiKey, Project, RememberedRequest
 from modelyard.domain.registry.tables import Dataset, Evaluation, Model, MonitorReport, Prompt
 from modelyard.domain.schedules.tables import Schedule, ScheduleSlot
 from modelyard.domain.sweeps.tables import Sweep, Trial
-from modelyard.domain.usage.tables import UsageEntry
+from modelyard.domain.usage.tables import UsageDay, UsageEntry
 from modelyard.domain.workers.tables import Host, Leadership, Reservation, Strike, Worker
 
 METADATA = SQLModel.metadata
@@ -43,6 +43,7 @@ __all__ = [
     "Strike",
     "Sweep",
     "Trial",
+    "UsageDay",
     "UsageEntry",
     "Worker",
 ]

@@ -18,7 +18,8 @@ from modelyard.domain.jobs.curves import newest_point, read_curves
 from modelyard.domain.jobs.inquiry import explain_job
 from modelyard.domain.jobs.lifecycle import JobState
 from modelyard.domain.specs import KINDS
-from modelyard.domain.usage.repository import Grouping, report
+from modelyard.domain.usage.repository import report
+from modelyard.domain.usage.sums import Grouping
 
 router = make_router()
 

@@ -10,10 +10,11 @@ from modelyard.api.dashboard.rendering import page
 from modelyard.api.dashboard.routes import make_router
 from modelyard.api.dashboard.session import Viewer
 from modelyard.api.dependencies import PlatformDep
-from modelyard.domain.usage.repository import Grouping, Period, UsageRow, report
+from modelyard.domain.usage.periods import DAY_SECONDS, Period, day_of
+from modelyard.domain.usage.repository import report
+from modelyard.domain.usage.sums import Grouping, UsageRow
 
 router = make_router()
-DAY_SECONDS = 86_400.0
 ROWS = 50
 GROUPINGS = [Grouping.KIND, Grouping.JOB, Grouping.MONTH, Grouping.ATTEMPT]
 """Those that say something within one project."""
@@ -28,16 +29,16 @@ def show_usage(
     days: Annotated[int, Query(ge=1, le=3660)] = 30,
 ) -> Response:
     """Slot-hours of the project in the last days, largest first."""
-    period = Period(start=time.time() - days * DAY_SECONDS)
+    period = Period(start=(day_of(time.time()) - days) * DAY_SECONDS)  # whole days: they are added up already
     with platform.database.read() as session:
-        rows = report(session, group_by, viewer.project_id, period=period)
+        rows = report(session, group_by, viewer.project_id, period=period, limit=ROWS + 1)
     widest = max((row.split.total for row in rows), default=0.0)
     return page(
         request,
         "usage",
         viewer,
         rows=[(row, make_segments(row, widest)) for row in rows[:ROWS]],
-        more=max(len(rows) - ROWS, 0),
+        has_more=len(rows) > ROWS,
         group_by=str(group_by),
         groupings=[str(each) for each in GROUPINGS],
         days=days,

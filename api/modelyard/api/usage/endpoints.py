@@ -12,7 +12,9 @@ from modelyard.api.usage.schemas import JobUsage, UsageReport, show_entry, show_
 from modelyard.domain.errors import InvalidRequest, NotFound
 from modelyard.domain.jobs.repository import get_job_or_raise
 from modelyard.domain.projects.repository import Caller, find_project
-from modelyard.domain.usage.repository import Grouping, Period, list_entries, report
+from modelyard.domain.usage.periods import Period
+from modelyard.domain.usage.repository import list_entries, report
+from modelyard.domain.usage.sums import Grouping
 
 router = APIRouter(prefix="/v1", tags=["usage"])
 ALL_PROJECTS = "all"
@@ -35,7 +37,7 @@ def show_usage(
     period = Period(since.timestamp() if since else 0.0, until.timestamp() if until else None)
     with platform.database.read() as session:
         project_id = _project_id(session, caller, project)
-        return show_report(group_by, report(session, group_by, project_id, job_id, period), limit)
+        return show_report(group_by, report(session, group_by, project_id, job_id, period, limit + 1), limit)
 
 
 @router.get("/jobs/{job_id}/usage")

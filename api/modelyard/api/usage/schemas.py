@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from modelyard.api.times import Time
 from modelyard.domain.usage.accounting import Split
-from modelyard.domain.usage.repository import SPLIT_NAMES, Grouping, UsageRow
+from modelyard.domain.usage.sums import SPLIT_NAMES, Grouping, UsageRow
 from modelyard.domain.usage.tables import UsageEntry
 
 HOUR_SECONDS = 3600.0

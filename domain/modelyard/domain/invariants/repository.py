@@ -55,7 +55,8 @@ def find_artifacts(session: Session, jobs: Sequence[JobFacts]) -> dict[tuple[str
             if output["type"] in TABLES:
                 row = session.get(TABLES[output["type"]], output["id"])
                 found[job.id, f"output {name}"] = row.artifact_key if row else None
-    checkpoints = select(Checkpoint).where(col(Checkpoint.job_id).in_([job.id for job in jobs]))
+    mine = col(Checkpoint.job_id).in_([job.id for job in jobs])
+    checkpoints = select(Checkpoint).where(mine, col(Checkpoint.removed_at).is_(None))
     for each in session.exec(checkpoints).all():
         found[each.job_id, f"checkpoint of step {each.step} of attempt {each.attempt}"] = each.artifact_key
     return found

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import case, func
+from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from modelyard.domain.jobs.admission import ADMITTED, Verdict
@@ -13,7 +13,9 @@ from modelyard.domain.jobs.tables import OWNED, Job
 from modelyard.domain.jobs.tallies import Total, total_by_state
 from modelyard.domain.projects.tables import Project
 from modelyard.domain.scheduling.quotas import Quotas, Use, check_length, has_room, month_start, sum_hours, why_held
-from modelyard.domain.usage.tables import UsageEntry
+from modelyard.domain.usage.periods import day_of
+from modelyard.domain.usage.sums import total_of
+from modelyard.domain.usage.tables import UsageDay
 from modelyard.kit.database import read_clock
 
 HOUR_SECONDS = 3600.0
@@ -97,9 +99,9 @@ def read_hours_this_month(session: Session, project_id: str) -> float:
     """Slot-hours of a project in this calendar month (UTC): what the ledger holds, and what runs now."""
     now = read_clock(session)
     since = month_start(now)
-    started = case((col(UsageEntry.started_at) > since, col(UsageEntry.started_at)), else_=since)
-    entered = select(func.sum(col(UsageEntry.slots) * (col(UsageEntry.finished_at) - started)))
-    ended = session.exec(entered.where(UsageEntry.project_id == project_id, UsageEntry.finished_at > since)).one() or 0.0
+    used = total_of(UsageDay) - col(UsageDay.before_month)
+    days = (UsageDay.project_id == project_id, UsageDay.day >= day_of(since))
+    ended = session.exec(select(func.sum(used)).where(*days)).one() or 0.0
     running: Any = select(Job.slots, Job.nodes, Job.started_at)
     running = running.where(Job.project_id == project_id, OWNED, col(Job.state).in_(ACTIVE))
     spans = [(slots * nodes, began or now, now) for slots, nodes, began in session.execute(running)]
@@ -112,9 +114,9 @@ def may_start(session: Session, project_id: str, slots: int) -> bool:
     A project with `max_gpus` stays locked until the transaction ends: the limit holds however many start at once.
     """
     _, quotas = read_quotas(session, project_id)
-    if quotas.max_gpus is None:
+    if not quotas.limits_starts():
         return True
-    _, quotas = read_quotas(session, project_id, lock=True)
+    if quotas.max_gpus is not None:
+        _, quotas = read_quotas(session, project_id, lock=True)
     # Read after the lock was got: a statement sees what was committed before it began.
-    totals = total_by_state(session, project_id)
-    return has_room(quotas, sum(total.slots for state, total in totals.items() if state in ACTIVE), slots)
+    return has_room(quotas, read_use(session, project_id, quotas), slots)

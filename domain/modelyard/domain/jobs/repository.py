@@ -47,8 +47,8 @@ def list_jobs(
 
 def _newest_ids(same: Sequence[Any], states: Sequence[str], limit: int) -> Any:
     """The newest ids in any of several states: one range of an index each, for the database would sort all jobs of them."""
-    newest = col(Job.id).desc()
-    ranges = [sqlalchemy.select(col(Job.id)).where(*same, Job.state == state).order_by(newest).limit(limit) for state in states]
+    newest = sqlalchemy.select(col(Job.id)).where(*same).order_by(col(Job.id).desc()).limit(limit)
+    ranges = [newest.where(col(Job.state) == state) for state in states]
     merged = sqlalchemy.union_all(*(sqlalchemy.select(each.subquery().c.id) for each in ranges)).subquery()
     return sqlalchemy.select(merged.c.id).order_by(merged.c.id.desc()).limit(limit)
 
@@ -64,7 +64,8 @@ def list_checkpoints(session: Session, job_id: str) -> Sequence[Checkpoint]:
     By attempt before step: an attempt that had to pass over a damaged checkpoint starts at an earlier step.
     """
     order = (col(Checkpoint.attempt).desc(), col(Checkpoint.step).desc())
-    return session.exec(select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(*order)).all()
+    readable = (Checkpoint.job_id == job_id, col(Checkpoint.removed_at).is_(None))
+    return session.exec(select(Checkpoint).where(*readable).order_by(*order)).all()
 
 
 def list_resumable(session: Session, job_id: str) -> Sequence[Checkpoint]:

@@ -28,8 +28,8 @@ class Candidate:
     slots: int
     """On all its nodes."""
     avoid_hosts: Sequence[str]
-    max_gpus: int | None
-    """Its project's quota."""
+    is_limited: bool
+    """Whether its project's quotas limit what may start."""
 
 
 def find_next(session: Session, queue: str, host: str = "") -> Job | None:
@@ -37,7 +37,7 @@ def find_next(session: Session, queue: str, host: str = "") -> Job | None:
     candidates, avoided = _find_candidates(session, queue, host)
     for candidate in _in_order(session, candidates):
         best = Best(queue, candidate.head.project_id, host, avoided)
-        job = _find_best(session, best) if candidate.max_gpus is None else _find_within_quota(session, candidate, best)
+        job = _find_best(session, best) if not candidate.is_limited else _find_within_quota(session, candidate, best)
         if job is not None:
             return job
     return None
@@ -111,7 +111,8 @@ def _candidates(is_avoiding: bool) -> Any:
     )
     best_id = _waiting(select(Job.id), is_avoiding).where(Job.project_id == Project.id).limit(1).correlate(Project)
     best = aliased(Job)
-    columns: Any = (best.project_id, best.order_key, best.id, best.slots, best.nodes, best.avoid_hosts, Project.max_gpus)
+    limits = col(Project.max_gpus).is_not(None) | col(Project.max_gpu_hours_per_month).is_not(None)
+    columns: Any = (best.project_id, best.order_key, best.id, best.slots, best.nodes, best.avoid_hosts, limits)
     query: Any = select(*columns).select_from(Project).join(best, best.id == best_id.scalar_subquery())
     return query.where(col(Project.id).in_(waiting))
 

@@ -19,6 +19,7 @@ TRIED_AGAIN = text("retry_of IS NOT NULL")
 IN_PIPELINE = text("pipeline_id IS NOT NULL")
 DISCARDED = text("stop_requested = 'discarded'")
 """Cancelled jobs whose checkpoints are still to be removed, and those about to be."""
+UNJUDGED = text("NOT is_kept")
 
 
 class Job(SQLModel, table=True):
@@ -246,7 +247,10 @@ class Checkpoint(SQLModel, table=True):
     """A complete, stored checkpoint a later attempt can continue from."""
 
     __tablename__ = "checkpoint"
-    __table_args__ = (UniqueConstraint("job_id", "attempt", "step"),)
+    __table_args__ = (
+        UniqueConstraint("job_id", "attempt", "step"),
+        Index("ix_checkpoint_unjudged", "created_at", "id", sqlite_where=UNJUDGED, postgresql_where=UNJUDGED),
+    )
 
     id: str = Field(primary_key=True)
     job_id: str = Field(foreign_key=JOB_ID, index=True)
@@ -256,4 +260,8 @@ class Checkpoint(SQLModel, table=True):
     sha256: str
     bytes: int = Field(sa_type=BigInteger)
     metrics: dict[str, Any] = json_field()
+    is_kept: bool = False
+    """The newest of a job that has been over for long: it stays when the others are removed."""
+    removed_at: float | None = time_field()
+    """Since when nobody may read it any more: its files are being removed, then this row."""
     created_at: float = time_field(nullable=False)

@@ -83,9 +83,10 @@ def say_held(project: str, quotas: Quotas, use: Use, slots: int) -> str:
     )
 
 
-def has_room(quotas: Quotas, active_slots: int, slots: int) -> bool:
-    """Whether a job of so many slots may start beside what runs. Pure."""
-    return quotas.max_gpus is None or active_slots + slots <= quotas.max_gpus
+def has_room(quotas: Quotas, use: Use, slots: int) -> bool:
+    """Whether a job of so many slots may start beside what runs, and by the hours used this month. Pure."""
+    fits = quotas.max_gpus is None or use.active_slots + slots <= quotas.max_gpus
+    return fits and not is_spent(quotas, use)
 
 
 @dataclass(frozen=True)

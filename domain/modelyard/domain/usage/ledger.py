@@ -1,13 +1,21 @@
 """Entries of the ledger: one for each attempt that ended."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any, cast
 
-from sqlmodel import Session
+from sqlalchemy import CursorResult, update
+from sqlmodel import Session, col
 
 from modelyard.domain.jobs.tables import Attempt, Job
+from modelyard.domain.scheduling.quotas import month_start
 from modelyard.domain.specs import KINDS
 from modelyard.domain.usage.accounting import AttemptTimeline, Split, account
-from modelyard.domain.usage.tables import UsageEntry
+from modelyard.domain.usage.periods import day_of
+from modelyard.domain.usage.tables import UsageDay, UsageEntry
+
+SUMMED = ("waiting_seconds", "starting", "useful", "redone", "idle", "failed")
+"""Columns that entries and days share."""
 
 
 def timeline_of(job: Job, attempt: Attempt, now: float, goes_on: bool = False) -> AttemptTimeline:
@@ -48,7 +56,29 @@ def make_entry(job: Job, attempt: Attempt, now: float, goes_on: bool = False) ->
 
 
 def enter(session: Session, job: Job, attempt: Attempt, goes_on: bool) -> UsageEntry:
-    """Write the entry of an attempt that has just ended, in the transaction that ends it."""
+    """Write the entry of an attempt that has just ended, in the transaction that ends it and has charged its project."""
     entry = make_entry(job, attempt, attempt.finished_at or attempt.started_at, goes_on)
-    session.add(entry)
+    book(session, entry, job.kind)
     return entry
+
+
+def book(session: Session, entry: UsageEntry, kind: str) -> None:
+    """Add an entry to the ledger, and to its day. The caller has the project's row locked: nobody else adds to its days."""
+    key = {"project_id": entry.project_id, "day": day_of(entry.finished_at), "kind": kind, "accelerator": entry.accelerator}
+    added = {"attempts": 1, "before_month": before_month(entry), **{name: getattr(entry, name) for name in SUMMED}}
+    session.add(entry)
+    if not _add_to_day(session, key, added):
+        session.add(UsageDay(**key, **added))
+    session.flush()
+
+
+def _add_to_day(session: Session, key: Mapping[str, Any], added: Mapping[str, Any]) -> bool:
+    mine = [col(getattr(UsageDay, name)) == value for name, value in key.items()]
+    sums = {name: getattr(UsageDay, name) + value for name, value in added.items()}
+    statement = update(UsageDay).where(*mine).values(**sums).execution_options(synchronize_session=False)
+    return cast(CursorResult[Any], session.execute(statement)).rowcount == 1
+
+
+def before_month(entry: UsageEntry) -> float:
+    """Slot-seconds of an entry before the month began in which it ended. Pure."""
+    return entry.slots * max(month_start(entry.finished_at) - entry.started_at, 0.0)

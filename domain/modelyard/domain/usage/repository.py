@@ -1,14 +1,8 @@
-"""Every query about the ledger: entries of ended attempts in the database, running ones as they would end now."""
+"""Reports of the ledger: what ended, from the database's sums; what runs, as if it ended well now."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
-from enum import StrEnum
-from typing import Any
 
-from sqlalchemy import ColumnElement, String, cast, func, literal_column
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.functions import FunctionElement
 from sqlmodel import Session, col, select
 
 from modelyard.domain.jobs.lifecycle import ACTIVE
@@ -16,80 +10,52 @@ from modelyard.domain.jobs.tables import OWNED, Attempt, Job
 from modelyard.domain.projects.tables import Project
 from modelyard.domain.usage.accounting import Split
 from modelyard.domain.usage.ledger import make_entry
+from modelyard.domain.usage.periods import Period, split_period
+from modelyard.domain.usage.sums import BY_DAY, SPLIT_NAMES, Grouping, Scope, UsageRow, sum_days, sum_entries
 from modelyard.domain.usage.tables import UsageEntry
 from modelyard.kit.database import read_clock
 
-SPLIT_NAMES = tuple(each.name for each in fields(Split))
-
-
-class Grouping(StrEnum):
-    """What one row of a report stands for; rows are always apart by accelerator too."""
-
-    PROJECT = "project"
-    JOB = "job"
-    KIND = "kind"
-    MONTH = "month"
-    ACCELERATOR = "accelerator"
-    ATTEMPT = "attempt"
-
-
-@dataclass(frozen=True)
-class Period:
-    """Which attempts count: those that ended within, by the database's clock; and those that run now."""
-
-    start: float = 0.0
-    end: float | None = None
-
-
-@dataclass
-class UsageRow:
-    """Slot-seconds of one group."""
-
-    key: str
-    """Project name, job id, kind, `YYYY-MM`, accelerator, or `job_…:2`."""
-    accelerator: str
-    attempts: int = 0
-    waiting_seconds: float = 0.0
-    split: Split = field(default_factory=Split)
-    has_running: bool = False
-    """Whether part of it is provisional: an attempt that runs counts as if it ended well now."""
-
-    def add(self, other: "UsageRow") -> None:
-        """Take another row of the same group in."""
-        self.attempts += other.attempts
-        self.waiting_seconds += other.waiting_seconds
-        self.split = self.split + other.split
-        self.has_running = self.has_running or other.has_running
-
-
-class month_of(FunctionElement[str]):
-    """The calendar month (UTC) of seconds since the epoch, as `YYYY-MM`."""
-
-    type = String()
-    inherit_cache = True
-    name = "month_of"
-
-
-@compiles(month_of, "sqlite")
-def _sqlite_month(element: Any, compiler: Any, **options: Any) -> str:
-    return f"strftime('%Y-%m', {compiler.process(element.clauses, **options)}, 'unixepoch')"
-
-
-@compiles(month_of, "postgresql")
-def _postgresql_month(element: Any, compiler: Any, **options: Any) -> str:
-    return f"to_char(to_timestamp({compiler.process(element.clauses, **options)}) AT TIME ZONE 'UTC', 'YYYY-MM')"
-
 
 def report(
-    session: Session, grouping: Grouping, project_id: str | None = None, job_id: str | None = None, period: Period | None = None
+    session: Session,
+    grouping: Grouping,
+    project_id: str | None = None,
+    job_id: str | None = None,
+    period: Period | None = None,
+    limit: int | None = None,
 ) -> list[UsageRow]:
-    """What was used, largest first. `project_id` None: all projects."""
-    period = period or Period()
+    """What was used, largest first. `project_id` None: all projects; `limit`: no more than the largest so many."""
+    period, scope = period or Period(), Scope(project_id, None if job_id is None else [job_id])
+    running = list(_running(session, grouping, scope, period))
     rows: dict[tuple[str, str], UsageRow] = {}
-    for row in (*_ended(session, grouping, project_id, job_id, period), *_running(session, grouping, project_id, job_id, period)):
+    for row in (*_ended(session, grouping, scope, period, running, limit), *running):
         known = rows.setdefault((row.key, row.accelerator), UsageRow(row.key, row.accelerator))
         known.add(row)
-    return sorted(rows.values(), key=lambda row: (-row.split.total, row.key))
+    return sorted(rows.values(), key=lambda row: (-row.split.total, row.key))[:limit]
+
+
+def _ended(
+    session: Session, grouping: Grouping, scope: Scope, period: Period, running: Sequence[UsageRow], limit: int | None
+) -> Iterable[UsageRow]:
+    if grouping in BY_DAY and scope.job_ids is None:
+        days, edges = split_period(period)
+        whole = sum_days(session, grouping, scope, days) if days else ()
+        return [*whole, *(row for edge in edges for row in sum_entries(session, grouping, scope, edge))]
+    found = list(sum_entries(session, grouping, scope, period, limit))
+    if limit is None or grouping is not Grouping.JOB:
+        return found
+    return [*found, *_others(session, scope, period, running, {(row.key, row.accelerator) for row in found})]
+
+
+def _others(
+    session: Session, scope: Scope, period: Period, running: Sequence[UsageRow], found: set[tuple[str, str]]
+) -> Iterable[UsageRow]:
+    """What ended of running jobs that are not among the largest without what runs of them."""
+    job_ids = [row.key for row in running if (row.key, row.accelerator) not in found]
+    if not job_ids:
+        return []
+    ended = sum_entries(session, Grouping.JOB, Scope(scope.project_id, job_ids), period)
+    return [row for row in ended if (row.key, row.accelerator) not in found]
 
 
 def list_entries(session: Session, job: Job) -> Sequence[UsageEntry]:
@@ -100,42 +66,7 @@ def list_entries(session: Session, job: Job) -> Sequence[UsageEntry]:
     return [*ended, *(make_entry(job, attempt, now) for attempt in running)]
 
 
-def _ended(
-    session: Session, grouping: Grouping, project_id: str | None, job_id: str | None, period: Period
-) -> Iterable[UsageRow]:
-    key = _key_column(grouping)
-    sums = [func.sum(getattr(UsageEntry, name)) for name in ("waiting_seconds", *SPLIT_NAMES)]
-    query: Any = select(key, col(UsageEntry.accelerator), func.count(), *sums)
-    query = query.join(Job, col(Job.id) == col(UsageEntry.job_id)) if grouping is Grouping.KIND else query
-    query = query.join(Project, col(Project.id) == col(UsageEntry.project_id)) if grouping is Grouping.PROJECT else query
-    query = query.where(col(UsageEntry.finished_at) >= period.start)
-    if period.end is not None:
-        query = query.where(col(UsageEntry.finished_at) < period.end)
-    if project_id:
-        query = query.where(col(UsageEntry.project_id) == project_id)
-    if job_id:
-        query = query.where(col(UsageEntry.job_id) == job_id)
-    for found in session.execute(query.group_by(literal_column("1"), col(UsageEntry.accelerator))).all():
-        name, accelerator, attempts, waiting, *split = found
-        yield UsageRow(name, accelerator, attempts, waiting, Split(*split))
-
-
-def _key_column(grouping: Grouping) -> ColumnElement[Any]:
-    columns: dict[Grouping, Any] = {
-        Grouping.PROJECT: col(Project.name),
-        Grouping.JOB: col(UsageEntry.job_id),
-        Grouping.KIND: col(Job.kind),
-        Grouping.MONTH: month_of(col(UsageEntry.finished_at)),
-        Grouping.ACCELERATOR: col(UsageEntry.accelerator),
-        Grouping.ATTEMPT: col(UsageEntry.job_id).concat(":").concat(cast(col(UsageEntry.attempt), String())),
-    }
-    key: ColumnElement[Any] = columns[grouping]
-    return key
-
-
-def _running(
-    session: Session, grouping: Grouping, project_id: str | None, job_id: str | None, period: Period
-) -> Iterable[UsageRow]:
+def _running(session: Session, grouping: Grouping, scope: Scope, period: Period) -> Iterable[UsageRow]:
     now = read_clock(session)
     if period.end is not None and period.end < now:
         return
@@ -146,11 +77,7 @@ def _running(
         col(Attempt.seq) == col(Job.attempt),
         col(Project.id) == col(Job.project_id),
     )
-    if project_id:
-        query = query.where(Job.project_id == project_id)
-    if job_id:
-        query = query.where(Job.id == job_id)
-    for job, attempt, project in session.exec(query).all():
+    for job, attempt, project in session.exec(scope.narrow(query, Job)).all():
         entry = make_entry(job, attempt, now)
         split = Split(*(getattr(entry, name) for name in SPLIT_NAMES))
         yield UsageRow(_key_of(grouping, job, attempt, project, now), attempt.accelerator, 1, entry.waiting_seconds, split, True)

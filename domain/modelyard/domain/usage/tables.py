@@ -1,4 +1,4 @@
-"""Table of the ledger."""
+"""Tables of the ledger."""
 
 from sqlalchemy import Double, Index
 from sqlmodel import Field, SQLModel
@@ -34,3 +34,24 @@ class UsageEntry(SQLModel, table=True):
     """Slots held and nothing done: saving to leave, storing results, hanging."""
     failed: float = Field(default=0.0, sa_type=Double)
     """Work of an attempt after which the job failed or was cancelled with nothing kept."""
+
+
+class UsageDay(SQLModel, table=True):
+    """Entries added up: those of attempts that ended on one day (UTC). What is asked of months need not read them one by one."""
+
+    __tablename__ = "usage_day"
+
+    project_id: str = Field(primary_key=True, foreign_key=PROJECT_ID)
+    day: int = Field(primary_key=True)
+    """Days since the epoch."""
+    kind: str = Field(primary_key=True)
+    accelerator: str = Field(primary_key=True)
+    attempts: int = 0
+    waiting_seconds: float = Field(default=0.0, sa_type=Double)
+    starting: float = Field(default=0.0, sa_type=Double)
+    useful: float = Field(default=0.0, sa_type=Double)
+    redone: float = Field(default=0.0, sa_type=Double)
+    idle: float = Field(default=0.0, sa_type=Double)
+    failed: float = Field(default=0.0, sa_type=Double)
+    before_month: float = Field(default=0.0, sa_type=Double)
+    """Slot-seconds of these attempts before the month of this day began."""

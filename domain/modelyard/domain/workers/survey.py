@@ -6,13 +6,13 @@ from typing import Any
 import sqlalchemy
 from sqlmodel import Session, col, select
 
-from modelyard.domain.jobs.allowances import read_quotas
+from modelyard.domain.jobs.allowances import read_quotas, read_use
 from modelyard.domain.jobs.lifecycle import ACTIVE, JobState
 from modelyard.domain.jobs.prediction import TELLING_PROGRESS
 from modelyard.domain.jobs.repository import list_claimable
 from modelyard.domain.jobs.tables import OWNED, Attempt, Job, Seat
-from modelyard.domain.jobs.tallies import count_claimable, total_by_state
-from modelyard.domain.scheduling.quotas import Quotas, has_room
+from modelyard.domain.jobs.tallies import count_claimable
+from modelyard.domain.scheduling.quotas import Quotas, Use, has_room
 from modelyard.domain.scheduling.yard import Pool, Reserved, Running, Waiting, Yard
 from modelyard.domain.specs import KINDS
 from modelyard.domain.workers.outlook import slot_names
@@ -40,18 +40,17 @@ class _Full:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._known: dict[str, tuple[Quotas, int]] = {}
+        self._known: dict[str, tuple[Quotas, Use]] = {}
 
     def holds_back(self, job: Job) -> bool:
         if job.project_id not in self._known:
             self._known[job.project_id] = self._read(job.project_id)
-        quotas, active = self._known[job.project_id]
-        return not has_room(quotas, active, job.slots)
+        quotas, use = self._known[job.project_id]
+        return not has_room(quotas, use, job.slots)
 
-    def _read(self, project_id: str) -> tuple[Quotas, int]:
+    def _read(self, project_id: str) -> tuple[Quotas, Use]:
         _, quotas = read_quotas(self._session, project_id)
-        totals = {} if quotas.max_gpus is None else total_by_state(self._session, project_id)
-        return quotas, sum(total.slots for state, total in totals.items() if state in ACTIVE)
+        return quotas, read_use(self._session, project_id, quotas) if quotas.limits_starts() else Use()
 
 
 def _describe_waiting(job: Job, now: float) -> Waiting:

@@ -14,10 +14,43 @@ depends_on: str | Sequence[str] | None = None
 QUEUED = sa.text("state = 'queued'")
 SUCCEEDED = sa.text("state = 'succeeded'")
 TRIED_AGAIN = sa.text("retry_of IS NOT NULL")
+UNJUDGED = sa.text("NOT is_kept")
+DAYS = """
+INSERT INTO usage_day (project_id, day, kind, accelerator, attempts, waiting_seconds,
+    starting, useful, redone, idle, failed, before_month)
+SELECT project_id, day, kind, accelerator, count(*), sum(waiting_seconds),
+    sum(starting), sum(useful), sum(redone), sum(idle), sum(failed),
+    sum(CASE WHEN started_at < month THEN slots * (month - started_at) ELSE 0.0 END)
+FROM (
+    SELECT usage_entry.*, job.kind, {day} AS day, {month} AS month
+    FROM usage_entry JOIN job ON job.id = usage_entry.job_id
+) AS entries
+GROUP BY project_id, day, kind, accelerator
+"""
+CALENDARS = {
+    "sqlite": {
+        "day": "CAST(usage_entry.finished_at / 86400 AS INTEGER)",
+        "month": "CAST(strftime('%s', usage_entry.finished_at, 'unixepoch', 'start of month') AS REAL)",
+    },
+    "postgresql": {
+        "day": "CAST(floor(usage_entry.finished_at / 86400) AS INTEGER)",
+        "month": "extract(epoch FROM date_trunc('month', to_timestamp(usage_entry.finished_at) AT TIME ZONE 'UTC')"
+        " AT TIME ZONE 'UTC')::double precision",
+    },
+}
 
 
 def upgrade() -> None:
     _narrow_indexes()
+    _add_days_of_the_ledger()
+    with op.batch_alter_table("checkpoint", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("is_kept", sa.Boolean(), nullable=False, server_default=sa.false()))
+        batch_op.add_column(sa.Column("removed_at", sa.Double(), nullable=True))
+        batch_op.alter_column("is_kept", server_default=None)
+    with op.batch_alter_table("checkpoint", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_checkpoint_unjudged", ["created_at", "id"], unique=False, sqlite_where=UNJUDGED, postgresql_where=UNJUDGED
+        )
     op.create_table(
         "sweep",
         sa.Column("id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
@@ -91,6 +124,30 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("gpu_memory_bytes", sa.BigInteger(), nullable=True))
 
 
+def _add_days_of_the_ledger() -> None:
+    op.create_table(
+        "usage_day",
+        sa.Column("project_id", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("day", sa.Integer(), nullable=False),
+        sa.Column("kind", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("accelerator", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("waiting_seconds", sa.Double(), nullable=False),
+        sa.Column("starting", sa.Double(), nullable=False),
+        sa.Column("useful", sa.Double(), nullable=False),
+        sa.Column("redone", sa.Double(), nullable=False),
+        sa.Column("idle", sa.Double(), nullable=False),
+        sa.Column("failed", sa.Double(), nullable=False),
+        sa.Column("before_month", sa.Double(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["project_id"],
+            ["project.id"],
+        ),
+        sa.PrimaryKeyConstraint("project_id", "day", "kind", "accelerator"),
+    )
+    op.execute(DAYS.format(**CALENDARS[op.get_bind().dialect.name]))
+
+
 def _narrow_indexes() -> None:
     with op.batch_alter_table("job", schema=None) as batch_op:
         batch_op.drop_index("ix_job_claim")
@@ -122,6 +179,12 @@ def _narrow_indexes() -> None:
 
 
 def downgrade() -> None:
+    with op.batch_alter_table("checkpoint", schema=None) as batch_op:
+        batch_op.drop_index("ix_checkpoint_unjudged")
+    with op.batch_alter_table("checkpoint", schema=None) as batch_op:
+        batch_op.drop_column("removed_at")
+        batch_op.drop_column("is_kept")
+    op.drop_table("usage_day")
     _widen_indexes()
     with op.batch_alter_table("worker", schema=None) as batch_op:
         batch_op.drop_column("gpu_memory_bytes")
