@@ -64,11 +64,16 @@ def enter(session: Session, job: Job, attempt: Attempt, goes_on: bool) -> UsageE
 
 def book(session: Session, entry: UsageEntry, kind: str) -> None:
     """Add an entry to the ledger, and to its day. The caller has the project's row locked: nobody else adds to its days."""
-    key = {"project_id": entry.project_id, "day": day_of(entry.finished_at), "kind": kind, "accelerator": entry.accelerator}
-    added = {"attempts": 1, "before_month": before_month(entry), **{name: getattr(entry, name) for name in SUMMED}}
+    day: dict[str, Any] = {"project_id": entry.project_id, "day": day_of(entry.finished_at), "kind": kind}
+    day["accelerator"] = entry.accelerator
+    added: dict[str, Any] = {
+        "attempts": 1,
+        "before_month": before_month(entry),
+        **{name: getattr(entry, name) for name in SUMMED},
+    }
     session.add(entry)
-    if not _add_to_day(session, key, added):
-        session.add(UsageDay(**key, **added))
+    if not _add_to_day(session, day, added):
+        session.add(UsageDay(**day, **added))
     session.flush()
 
 
