@@ -2,12 +2,12 @@
 
 import secrets
 
-import uuid6
+import uuid_utils
 
 
 def new_id(prefix: str) -> str:
     """A fresh id such as `job_0192f3…`; later ids sort after earlier ones."""
-    return f"{prefix}_{uuid6.uuid7().hex}"
+    return f"{prefix}_{uuid_utils.uuid7().hex}"
 
 
 def new_secret(prefix: str) -> str:

@@ -5,6 +5,7 @@ A third of the cost of SQLAlchemy's own executemany, which prepares each row's p
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from sqlalchemy import Dialect, Table, insert
@@ -25,14 +26,23 @@ def insert_rows(session: Session, table: type[Any], rows: Sequence[Mapping[str, 
     session.flush()  # rows they refer to may still be on their way
     connection = session.connection()
     statement = _compile(table.__table__, connection.dialect, tuple(rows[0]))
-    connection.exec_driver_sql(statement.text, [_values(statement, row) for row in rows])
+    connection.exec_driver_sql(statement.text, _all_values(statement, rows))
 
 
-def _values(statement: _Statement, row: Mapping[str, Any]) -> tuple[Any, ...]:
-    values = [row[column] for column in statement.columns]
-    for position, process in statement.processors:
-        values[position] = process(values[position])
-    return tuple(values)
+def _all_values(statement: _Statement, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+    """The rows as tuples. What is the same object in several, such as a default, is made fit for the driver once."""
+    memories: list[tuple[int, Callable[[Any], Any], dict[int, Any]]] = [(*each, {}) for each in statement.processors]
+    take = itemgetter(*statement.columns) if len(statement.columns) > 1 else lambda row: (row[statement.columns[0]],)
+    made = []
+    for row in rows:
+        values = list(take(row))
+        for position, process, memory in memories:
+            value = values[position]
+            if id(value) not in memory:  # ids stay while the rows hold their values
+                memory[id(value)] = process(value)
+            values[position] = memory[id(value)]
+        made.append(tuple(values))
+    return made
 
 
 @lru_cache(maxsize=64)

@@ -27,6 +27,7 @@ class _Known:
     name: str
     quotas: Quotas
     use: Use
+    is_limited: bool
 
 
 class Allowances:
@@ -54,12 +55,16 @@ class Allowances:
     def count_waiting(self, project_id: str) -> None:
         """Count one more waiting job. Raises `QuotaExceeded` where that is one too many."""
         known = self._get(project_id)
+        if not known.is_limited:
+            return
         check_length(known.name, known.quotas, known.use)
         known.use = replace(known.use, waiting_jobs=known.use.waiting_jobs + 1)
 
     def admit(self, project_id: str, slots: int) -> Verdict:
         """Whether a job of so many slots, nodes included, may queue up now; if so, it counts as queued."""
         known = self._get(project_id)
+        if not known.is_limited:
+            return ADMITTED
         message = why_held(known.name, known.quotas, known.use, slots)
         if message is not None:
             return Verdict(JobState.HELD, str(HeldReason.QUOTA), message)
@@ -71,7 +76,7 @@ class Allowances:
             name, quotas = read_quotas(self._session, project_id)
             if lock and quotas.max_queued_jobs is not None:
                 name, quotas = read_quotas(self._session, project_id, lock=True)
-            self._known[project_id] = _Known(name, quotas, read_use(self._session, project_id, quotas))
+            self._known[project_id] = _Known(name, quotas, read_use(self._session, project_id, quotas), quotas != Quotas())
         return self._known[project_id]
 
 

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import cache
 
 from modelyard.domain.specs.registry import KINDS, STAGES
 
@@ -20,6 +21,7 @@ class Shape:
     nodes: int = 1
 
 
+@cache
 def queue_name(stage: str, shape: Shape) -> str:
     """The queue where jobs of a stage and shape wait."""
     if shape == default_shape(stage):
@@ -58,6 +60,7 @@ def default_shape(stage: str) -> Shape:
     return Shape(1, effective_accelerator(stage, "any"))
 
 
+@cache
 def effective_accelerator(stage: str, accelerator: str) -> str:
     """`any` means CPU for stages that cannot use a GPU, so that they never occupy one."""
     wants_gpu = any(kind.wants_gpu for kind in KINDS.values() if kind.stage == stage)

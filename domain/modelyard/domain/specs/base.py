@@ -56,11 +56,18 @@ def find_references(spec: BaseModel, prefix: str = "") -> Iterator[FoundReferenc
 
 @cache
 def _marks_of(model: type[BaseModel]) -> list[tuple[str, list[Reference]]]:
-    """Every field of a model, with its marks."""
-    return [
-        (name, [mark for mark in field.metadata if isinstance(mark, Reference)] or _marks_in(field.annotation))
+    """The fields of a model that are references or may hold some, with their marks."""
+    fields = [
+        (name, [mark for mark in field.metadata if isinstance(mark, Reference)] or _marks_in(field.annotation), field.annotation)
         for name, field in model.model_fields.items()
     ]
+    return [(name, marks) for name, marks, annotation in fields if marks or _holds_references(annotation)]
+
+
+def _holds_references(annotation: Any) -> bool:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return bool(_marks_of(annotation))
+    return any(_holds_references(inner) for inner in getattr(annotation, "__args__", ()))
 
 
 def _marks_in(annotation: Any) -> list[Reference]:
