@@ -1,5 +1,6 @@
 """The application: its parts, routes, errors and documents."""
 
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -89,6 +90,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(router)
     add_documentation(app)
     add_dashboard(app)
+    return app
+
+
+def create_server() -> FastAPI:
+    """Build the API of a process that does nothing else: what is there now stays, and the garbage collector need not look at it
+    again. Else it goes through all routes and schemas whenever a few thousand objects were made, as for each large batch."""
+    app = create_app()
+    gc.collect()
+    gc.freeze()
     return app
 
 

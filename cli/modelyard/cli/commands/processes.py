@@ -25,7 +25,7 @@ def api(
 
     settings = get_settings()
     config = uvicorn.Config(
-        "modelyard.api.app:create_app",
+        "modelyard.api.app:create_server",
         factory=True,
         host=host or settings.api_host,
         port=settings.api_port if port is None else port,

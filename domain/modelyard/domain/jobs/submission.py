@@ -3,14 +3,14 @@
 Jobs are judged one by one and written together, as plain rows: what many submit at once costs little more than one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlmodel import Session
 
 from modelyard.domain.errors import Conflict, DomainError, InvalidRequest
-from modelyard.domain.jobs.admission import ADMITTED, Verdict, check_approval, check_kind, check_start_time, pin
+from modelyard.domain.jobs.admission import ADMITTED, Verdict, check_approval, check_kind, check_start_time, first_obstacle, pin
 from modelyard.domain.jobs.allowances import Allowances
 from modelyard.domain.jobs.fingerprints import fingerprint_of
 from modelyard.domain.jobs.lifecycle import JobState
@@ -28,6 +28,8 @@ PRIORITY_SECONDS = 60.0
 """One point of priority counts like so much longer waiting."""
 Row = dict[str, Any]
 """A job as the values of its columns."""
+Pinned = dict[str, dict[str, Any]]
+"""Place in a spec -> what its reference stands for."""
 _DEFAULTS: Row = {
     name: field.get_default(call_default_factory=True) for name, field in Job.model_fields.items() if not field.is_required()
 }
@@ -50,7 +52,7 @@ class JobRequest:
     retry_of: str | None = None
     pause_at_step: int | None = None
     """The step after which it saves and pauses by itself: the first rung of its sweep."""
-    inputs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    inputs: Pinned = field(default_factory=dict)
     """Pinned before, for a job that is tried again; else the references of the spec are pinned now."""
 
 
@@ -92,67 +94,83 @@ def submit_many(session: Session, groups: Sequence[Sequence[Submission]]) -> lis
 
     A refusal has the attribute `position`: which of its group was refused.
     """
-    now, pins, allowances = read_clock(session), Pins(session), Allowances(session)
+    judge, allowances = Judge(session, read_clock(session)), Allowances(session)
     allowances.prepare({submission.project_id for group in groups for submission in group})
-    made = [_judge_group(session, pins, allowances, group, now) for group in groups]
+    made = [_judge_group(judge, allowances, group) for group in groups]
     rows = [row for each in made if not isinstance(each, DomainError) for row in each]
     insert_rows(session, Job, rows)
-    insert_rows(session, JobEvent, [_first_event(row) for row in rows])
+    insert_rows(session, JobEvent, first_events(rows))
     note_new(session, rows)
     return made
 
 
-class Pins:
-    """References as they stand in one transaction: what many jobs name is looked up once."""
+class Judge:
+    """Judges requests in one transaction: what many jobs name is looked up once, and equal requests are judged once."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._known: dict[tuple[str, FoundReference], dict[str, Any]] = {}
+    def __init__(self, session: Session, now: float) -> None:
+        self._session, self._now = session, now
+        self._pins: dict[tuple[str, FoundReference], dict[str, Any]] = {}
+        self._judged: dict[tuple[Any, ...], Row] = {}
 
-    def resolve(self, project_id: str, spec: JobSpec) -> dict[str, dict[str, Any]]:
-        """Pin every reference of a spec outside a pipeline. Raises `UnknownReference`."""
+    def judge(self, submission: Submission) -> Row:
+        """The row of the new job. Raises `UnknownReference`, `InvalidRequest`, and `Conflict` where it could never run."""
+        key = _key_of(submission)
+        if key is None:
+            return {**self._judge(submission), "id": new_id("job")}
+        if key not in self._judged:
+            self._judged[key] = self._judge(submission)
+        return {**self._judged[key], "id": new_id("job")}
+
+    def _judge(self, submission: Submission) -> Row:
+        request, place = submission.request, submission.place
+        check_shape(request)
+        if place is not None and place.depends_on:
+            verdict = Verdict(JobState.HELD, "dependency", f"Waits for {', '.join(place.depends_on)}")
+            return make_row(submission, verdict, {}, self._now)
+        inputs = request.inputs or self._resolve(submission.project_id, request.spec)
+        verdict = first_obstacle(self._checks(request, place, inputs))
+        if verdict.state is JobState.FAILED:
+            field_ = "spec.gate" if kind_of(request) == "deploy" else "spec.deployment"
+            raise Conflict(verdict.message or "The job could never run", field=field_)
+        return make_row(submission, verdict, inputs, self._now)
+
+    def _checks(self, request: JobRequest, place: Place | None, inputs: Pinned) -> Iterator[Verdict]:
+        yield check_kind(self._session, request.spec, inputs)
+        yield check_approval(request.needs_approval, None)
+        yield check_start_time(request.start_at, self._now)
+        if place is not None and place.looks_back:
+            yield Verdict(JobState.HELD, "dependency", "Looks for an earlier job with the same spec and inputs")
+
+    def _resolve(self, project_id: str, spec: JobSpec) -> Pinned:
         return {found.path: self._pin(project_id, found) for found in find_references(spec)}
 
     def _pin(self, project_id: str, found: FoundReference) -> dict[str, Any]:
-        if (project_id, found) not in self._known:
-            self._known[project_id, found] = pin(self._session, project_id, found, {})
-        return self._known[project_id, found]
+        if (project_id, found) not in self._pins:
+            self._pins[project_id, found] = pin(self._session, project_id, found, {})
+        return self._pins[project_id, found]
 
 
-def _judge_group(
-    session: Session, pins: Pins, allowances: Allowances, group: Sequence[Submission], now: float
-) -> list[Row] | DomainError:
+def _key_of(submission: Submission) -> tuple[Any, ...] | None:
+    """What makes two requests for the same job equal; None for those of a pipeline and those that try a job again. Pure."""
+    request = submission.request
+    if submission.place is not None or request.retry_of is not None or request.inputs:
+        return None
+    asked = (request.name, request.priority, request.shape, request.max_attempts, request.preemptible)
+    when = (request.time_limit_seconds, request.start_at, request.needs_approval)
+    return submission.project_id, type(request.spec), request.spec.model_dump_json(), asked, when
+
+
+def _judge_group(judge: Judge, allowances: Allowances, group: Sequence[Submission]) -> list[Row] | DomainError:
     rows: list[Row] = []
     counted = allowances.remember()
     for submission in group:
         try:
-            row = judge(session, pins, submission, now)
-            rows.append(_keep_to_quotas(allowances, row))
+            rows.append(_keep_to_quotas(allowances, judge.judge(submission)))
         except DomainError as error:
             allowances.go_back(counted)
             error.position = len(rows)
             return error
     return rows
-
-
-def judge(session: Session, pins: Pins, submission: Submission, now: float) -> Row:
-    """The row of a job as it would be made; nothing is written. Raises `DomainError` where it would be refused."""
-    request, place = submission.request, submission.place
-    check_shape(request)
-    if place is not None and place.depends_on:
-        return make_row(submission, Verdict(JobState.HELD, "dependency", f"Waits for {', '.join(place.depends_on)}"), {}, now)
-    inputs = request.inputs or pins.resolve(submission.project_id, request.spec)
-    verdict = check_kind(session, request.spec, inputs)
-    if verdict == ADMITTED:
-        verdict = check_approval(request.needs_approval, None)
-    if verdict == ADMITTED:
-        verdict = check_start_time(request.start_at, now)
-    if verdict == ADMITTED and place is not None and place.looks_back:
-        verdict = Verdict(JobState.HELD, "dependency", "Looks for an earlier job with the same spec and inputs")
-    if verdict.state is JobState.FAILED:
-        field_ = "spec.gate" if kind_of(request) == "deploy" else "spec.deployment"
-        raise Conflict(verdict.message or "The job could never run", field=field_)
-    return make_row(submission, verdict, inputs, now)
 
 
 def _keep_to_quotas(allowances: Allowances, row: Row) -> Row:
@@ -191,15 +209,14 @@ def check_shape(request: JobRequest) -> None:
         )
 
 
-def make_row(submission: Submission, verdict: Verdict, inputs: dict[str, dict[str, Any]], now: float) -> Row:
-    """The row of a new job. Pure but for its id."""
+def make_row(submission: Submission, verdict: Verdict, inputs: Pinned, now: float) -> Row:
+    """The row of a new job, but for its id. Pure."""
     request, place = submission.request, submission.place
     kind = kind_of(request)
     stage = KINDS[kind].stage
     shape = Shape(request.shape.slots, effective_accelerator(stage, request.shape.accelerator), request.shape.nodes)
     return {
         **_DEFAULTS,
-        "id": new_id("job"),
         "project_id": submission.project_id,
         # PostgreSQL's text cannot hold NUL; replaced here, the answer says what was kept.
         "name": (request.name or str(getattr(request.spec, "name", kind))).replace("\0", "\N{REPLACEMENT CHARACTER}"),
@@ -232,6 +249,16 @@ def make_row(submission: Submission, verdict: Verdict, inputs: dict[str, dict[st
     }
 
 
-def _first_event(row: Row) -> Row:
-    data = {"state": row["state"], "reason": row["reason"]}
-    return {"job_id": row["id"], "attempt": 0, "type": "state", "data": data, "created_at": row["submitted_at"]}
+def first_events(rows: Sequence[Row]) -> list[Row]:
+    """The event each new job begins with. Pure."""
+    data = {(row["state"], row["reason"]): {"state": row["state"], "reason": row["reason"]} for row in rows}
+    return [
+        {
+            "job_id": row["id"],
+            "attempt": 0,
+            "type": "state",
+            "data": data[row["state"], row["reason"]],
+            "created_at": row["submitted_at"],
+        }
+        for row in rows
+    ]

@@ -14,7 +14,7 @@ from modelyard.domain.jobs.inquiry import explain_job
 from modelyard.domain.jobs.lifecycle import JobState
 from modelyard.domain.jobs.prediction import Prediction
 from modelyard.domain.jobs.queues import Shape, effective_accelerator, parse_queue, queue_name
-from modelyard.domain.jobs.submission import JobRequest, Pins, Submission, check_shape, judge, kind_of
+from modelyard.domain.jobs.submission import JobRequest, Judge, Submission, check_shape, kind_of
 from modelyard.domain.jobs.tables import Job
 from modelyard.domain.planning.costs import reckon_cost
 from modelyard.domain.planning.disk import predict_disk
@@ -55,7 +55,7 @@ class Planner:
     def plan(self, body: JobCreate) -> Plan:
         """What would become of a job. Raises the `DomainError` submitting it would raise."""
         request = body.to_request()
-        row = judge(self.session, Pins(self.session), Submission(self.project_id, request), read_clock(self.session))
+        row = Judge(self.session, read_clock(self.session)).judge(Submission(self.project_id, request))
         job = Job(**row)
         training, why = self._plan_training(body, request, job)
         duration = self._predict_duration(job, training)
