@@ -49,9 +49,12 @@ def _postgresql_now(element: Any, compiler: Any, **options: Any) -> str:
     return "extract(epoch from clock_timestamp())::double precision"
 
 
+_CLOCK = select(database_now())  # made once: making it takes longer than SQLite takes to answer it
+
+
 def read_clock(session: Session) -> float:
     """The database's clock, read within a session."""
-    return float(session.execute(select(database_now())).scalar_one())
+    return float(session.connection().execute(_CLOCK).scalar_one())
 
 
 class Database:

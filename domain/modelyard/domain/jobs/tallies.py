@@ -15,6 +15,7 @@ from sqlmodel import Session, col, select
 from modelyard.domain.jobs.lifecycle import ACTIVE, JobState
 from modelyard.domain.jobs.tables import QUEUED, Job, JobTally
 from modelyard.kit.database import database_now
+from modelyard.kit.rows import insert_rows
 
 ADDED_UP_AT_ONCE = 10_000
 """Rows taken in one transaction: on SQLite nobody else writes meanwhile."""
@@ -52,9 +53,7 @@ def note_new(session: Session, rows: Iterable[dict[str, Any]]) -> None:
 
 def append(session: Session, deltas: Iterable[Delta]) -> None:
     """Append changes, added up by project, queue and state."""
-    rows = sum_up((each.project_id, each.queue, each.state, each.jobs, each.slots) for each in deltas)
-    if rows:
-        session.execute(insert(JobTally), rows)
+    insert_rows(session, JobTally, sum_up((each.project_id, each.queue, each.state, each.jobs, each.slots) for each in deltas))
 
 
 def sum_up(rows: Iterable[Sequence[Any]]) -> list[dict[str, Any]]:
