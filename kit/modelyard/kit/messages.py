@@ -4,6 +4,7 @@ What Celery 5.7 and kombu's Redis transport would send for `send_task`, task mes
 (docs.celeryq.dev/en/stable/internals/protocol.html), with the `task-sent` event Flower shows waiting tasks by.
 """
 
+import asyncio
 import base64
 import json
 import queue
@@ -145,6 +146,8 @@ class BackgroundSender:
         self._waiting: queue.Queue[Sequence[Letter] | None] = queue.Queue(MAX_WAITING)
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
+        self._gathered: dict[asyncio.AbstractEventLoop, list[Letter]] = {}
+        """What came in this turn of an event loop."""
 
     def send(self, letters: Iterable[Letter]) -> None:
         """Take messages and return at once."""
@@ -156,6 +159,17 @@ class BackgroundSender:
             self._waiting.put_nowait(list(letters))
         except queue.Full:
             log.warning("no message sent; Redis is too far behind")
+
+    def send_together(self, letters: Iterable[Letter]) -> None:
+        """As `send`, from an event loop: what comes in one turn of it is handed over at once, and wakes the thread once."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._gathered:
+            self._gathered[loop] = []
+            loop.call_soon(self._hand_over, loop)
+        self._gathered[loop].extend(letters)
+
+    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.send(self._gathered.pop(loop))
 
     def close(self) -> None:
         """Send what waits, then stop; a Redis that does not answer is not waited for."""

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 from sqlalchemy import Dialect, Table, insert
 from sqlmodel import Session
 
-
 MAX_ROWS = 64
 """Rows of one statement on SQLite; 64 of 45 columns stay far below its 32,766 parameters."""
 

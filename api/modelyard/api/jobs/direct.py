@@ -40,11 +40,13 @@ class DirectSubmit:
         if route is None or scope["query_string"]:
             return await self.app(scope, receive, send)
         request = Request(scope, receive)
-        arguments = _recognise(request)
-        if arguments is None:
+        if not _is_plain(request.headers):
             return await self.app(scope, receive, send)
         content = b""
         try:
+            arguments = await _recognise(request)
+            if arguments is None:
+                return await self.app(scope, receive, send)
             content = await request.body()
             model, create = route
             response = await create(body=model.model_validate_json(content), once=_once(request, content), **arguments)
@@ -57,17 +59,18 @@ class DirectSubmit:
         return await response(scope, receive, send)
 
 
-def _recognise(request: Request) -> dict[str, Any] | None:
-    """Platform and caller, if this is a plain request of somebody just seen."""
+def _is_plain(headers: Headers) -> bool:
+    return headers.get("content-type") == "application/json" and len(headers.get("idempotency-key", "-")) in KEY_LENGTHS
+
+
+async def _recognise(request: Request) -> dict[str, Any] | None:
+    """Platform and caller, if the key is one that may do this."""
     platform: Platform = request.app.state.platform
-    headers: Headers = request.headers
-    scheme, _, secret = headers.get("authorization", "").partition(" ")
-    caller = platform.callers.recall(secret)
-    if caller is None or not caller.may("write") or scheme.lower() != "bearer":
+    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
         return None
-    if headers.get("content-type") != "application/json" or len(headers.get("idempotency-key", "-")) not in KEY_LENGTHS:
-        return None
-    return {"platform": platform, "caller": caller}
+    caller = await platform.callers.find(secret)
+    return {"platform": platform, "caller": caller} if caller is not None and caller.may("write") else None
 
 
 def _answer(request: Request, error: Exception) -> Response:

@@ -40,7 +40,7 @@ async def create(platform: Platform, caller: Caller, once: Once, bodies: Sequenc
 def _ring_for(platform: Platform, rows: Sequence[Row]) -> None:
     fault("after_commit_before_publish")
     waiting = [row for row in rows if row["state"] == JobState.QUEUED]
-    platform.tickets.send(write_letter(row["queue"], row["id"], row["attempt"]) for row in waiting)
+    platform.tickets.send_together(write_letter(row["queue"], row["id"], row["attempt"]) for row in waiting)
 
 
 def ring_or_leave(platform: Platform, jobs: list[Job]) -> None:

@@ -2,9 +2,10 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
-from sqlalchemy import func
+from sqlalchemy import bindparam, func
 from sqlmodel import Session, col, select
 
 from modelyard.domain.jobs.admission import ADMITTED, Verdict
@@ -82,11 +83,16 @@ class Allowances:
 
 def read_quotas(session: Session, project_id: str, lock: bool = False) -> tuple[str, Quotas]:
     """Name and quotas of a project; `lock`: nobody else who locks it goes on before this transaction ends."""
-    columns: Any = (Project.name, Project.max_gpus, Project.max_queued_jobs, Project.max_gpu_hours_per_month)
-    query: Any = select(*columns).where(Project.id == project_id)
-    # FOR NO KEY UPDATE: rows that refer to the project can be inserted meanwhile.
-    name, *quotas = session.execute(query.with_for_update(key_share=True) if lock else query).one()
+    name, *quotas = session.connection().execute(_quotas_of(lock), {"project_id": project_id}).one()
     return name, Quotas(*quotas)
+
+
+@cache  # made once: making a statement takes longer than SQLite takes to answer it
+def _quotas_of(lock: bool) -> Any:
+    columns: Any = (Project.name, Project.max_gpus, Project.max_queued_jobs, Project.max_gpu_hours_per_month)
+    query: Any = select(*columns).where(Project.id == bindparam("project_id"))
+    # FOR NO KEY UPDATE: rows that refer to the project can be inserted meanwhile.
+    return query.with_for_update(key_share=True) if lock else query
 
 
 def read_use(session: Session, project_id: str, quotas: Quotas) -> Use:

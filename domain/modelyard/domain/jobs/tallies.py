@@ -48,7 +48,9 @@ def note_move(session: Session, job: Job, before: str, after: str) -> None:
 def note_new(session: Session, rows: Iterable[dict[str, Any]]) -> None:
     """Note jobs just made, given as the values of their columns: one row per project, queue and state."""
     made = Counter((row["project_id"], row["queue"], str(row["state"]), row["slots"] * row["nodes"]) for row in rows)
-    append(session, (Delta(project_id, queue, state, jobs, jobs * slots) for (project_id, queue, state, slots), jobs in made.items()))
+    append(
+        session, (Delta(project_id, queue, state, jobs, jobs * slots) for (project_id, queue, state, slots), jobs in made.items())
+    )
 
 
 def append(session: Session, deltas: Iterable[Delta]) -> None:
