@@ -4,7 +4,8 @@ Jobs are judged one by one and written together, as plain rows: what many submit
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from typing import Any
 
 from sqlmodel import Session
@@ -150,14 +151,15 @@ class Judge:
         return self._pins[project_id, found]
 
 
+_all_but_spec = attrgetter(*(field.name for field in fields(JobRequest) if field.name not in {"spec", "inputs"}))
+
+
 def _key_of(submission: Submission) -> tuple[Any, ...] | None:
     """What makes two requests for the same job equal; None for those of a pipeline and those that try a job again. Pure."""
     request = submission.request
     if submission.place is not None or request.retry_of is not None or request.inputs:
         return None
-    asked = (request.name, request.priority, request.shape, request.max_attempts, request.preemptible)
-    when = (request.time_limit_seconds, request.start_at, request.needs_approval)
-    return submission.project_id, type(request.spec), request.spec.model_dump_json(), asked, when
+    return submission.project_id, type(request.spec), request.spec.model_dump_json(), _all_but_spec(request)
 
 
 def _judge_group(judge: Judge, allowances: Allowances, group: Sequence[Submission]) -> list[Row] | DomainError:
