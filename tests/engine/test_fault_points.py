@@ -15,7 +15,7 @@ from tests.chaos.work import ROWS, TRAINING, prepare
 from tests.engine.conftest import wait_for
 
 PROGRAMS = ("api", "scheduler-1", "data-1", "train-1")
-ELSEWHERE = {"slot_before_commit"}
+ELSEWHERE = {"slot_before_commit", "sweep_before_commit", "sweep_between_actions"}
 """Proven with the schedules: waiting for the next minute takes too long here."""
 
 

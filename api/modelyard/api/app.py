@@ -29,6 +29,7 @@ from modelyard.api.projects.endpoints import router as projects
 from modelyard.api.projects.keys import router as keys
 from modelyard.api.registry.endpoints import routers as registry
 from modelyard.api.schedules.endpoints import router as schedules
+from modelyard.api.sweeps.endpoints import router as sweeps
 from modelyard.api.usage.endpoints import router as usage
 from modelyard.domain.jobs.tickets import TASK
 from modelyard.kit.broker import Broker
@@ -77,6 +78,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         decisions,
         pipelines,
         schedules,
+        sweeps,
         *registry,
         deployments,
         gateway,

@@ -24,6 +24,8 @@ POINTS: dict[str, str] = {
     "lease_end_before_ring": "scheduler: a dead lease was ended, nobody was told",
     "pipeline_between_steps": "scheduler: one held job was moved on, the next not looked at",
     "slot_before_commit": "scheduler: a slot of a schedule and its job are written but not committed",
+    "sweep_before_commit": "scheduler: what was decided about a sweep is written but not committed",
+    "sweep_between_actions": "scheduler: one thing about a sweep is done, the next not decided",
 }
 """Every place there is, and what is half done there."""
 

@@ -27,6 +27,7 @@ from modelyard.scheduler.quotas import apply_quotas, start_due_jobs
 from modelyard.scheduler.relay import Relay
 from modelyard.scheduler.repair import discard_checkpoints, end_dead_leases, forget_old_requests, forget_silent_workers
 from modelyard.scheduler.schedules import fill_slots
+from modelyard.scheduler.sweeps import conduct_sweeps
 from modelyard.scheduler.tallies import add_up_tallies
 
 ROLE = "scheduler"
@@ -65,6 +66,7 @@ def make_chores(settings: Settings, database: Database) -> list[Chore]:
         Chore("hand over from drained workers", interval, lambda: hand_over(database)),
         Chore("exclude bad hosts", 5 * interval, lambda: exclude_bad_hosts(database)),
         Chore("fill slots of schedules", interval, lambda: fill_slots(database)),
+        Chore("conduct sweeps", interval, lambda: conduct_sweeps(database)),
         Chore("settle pipelines", interval, lambda: settle_pipelines(database)),
         Chore("discard checkpoints", interval, lambda: discard_checkpoints(database, store)),
         Chore("forget silent workers", 10 * interval, lambda: forget_silent_workers(database)),
