@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from factories import LEASE_SECONDS, Factory, spec_of, write
+from factories import LEASE_SECONDS, Factory, spec_of
 from sqlmodel import Session, col, select
 
 from modelyard.domain.jobs.lifecycle import Outcome
@@ -42,7 +42,8 @@ def loss_of(spec: Mapping[str, Any], step: int) -> float:
 def make_sweep(factory: Factory, **changes: Any) -> Sweep:
     """A sweep over a dataset that is there."""
     factory.registered()
-    return write(factory.database, create_sweep, factory.project_id, SweepCreate.model_validate({**BODY, **changes}))
+    with factory.database.write() as session:
+        return create_sweep(session, factory.project_id, SweepCreate.model_validate({**BODY, **changes}))
 
 
 def run_jobs(factory: Factory, loss: Loss = loss_of, most: int = 1000) -> int:
@@ -80,7 +81,8 @@ def conduct_to_its_end(factory: Factory, sweep: Sweep, loss: Loss = loss_of) -> 
     while True:
         conduct_sweeps(factory.database)
         if not run_jobs(factory, loss):
-            return factory.get(Sweep, sweep.id)  # type: ignore[no-any-return]
+            ended: Sweep = factory.get(Sweep, sweep.id)
+            return ended
 
 
 def trials_of(factory: Factory, sweep: Sweep) -> list[Trial]:

@@ -10,10 +10,11 @@ from sqlalchemy import CursorResult, update
 from sqlmodel import Session, col
 
 from modelyard.domain.errors import Conflict, DomainError
+from modelyard.domain.jobs.admission import resolve_inputs
 from modelyard.domain.jobs.bodies import JobCreate
 from modelyard.domain.jobs.lifecycle import JobState
 from modelyard.domain.jobs.stopping import cancel, resume
-from modelyard.domain.jobs.submission import JobRequest, Pins, submit
+from modelyard.domain.jobs.submission import JobRequest, submit
 from modelyard.domain.jobs.tables import Job
 from modelyard.domain.scheduling.quotas import QuotaExceeded
 from modelyard.domain.sweeps.decisions import Action, Close, Create, End, Note, Promote, find_best
@@ -84,7 +85,7 @@ def _create(session: Session, sweep: Sweep, action: Create, parameters: Mapping[
 def make_request(session: Session, sweep: Sweep, action: Create, parameters: Mapping[str, Any]) -> JobRequest:
     """The job of a trial, on the inputs that were there when the sweep was made. Raises pydantic's `ValidationError`."""
     body = JobCreate.model_validate({**fill_in(sweep.job, parameters), "name": f"{sweep.name}-{action.number}"})
-    fresh = Pins(session).resolve(sweep.project_id, body.spec)
+    fresh = resolve_inputs(session, sweep.project_id, body.spec, {})
     pinned = {place: row for place, row in sweep.inputs.items() if place in fresh and f"spec.{place}" not in parameters}
     return replace(body.to_request(), pause_at_step=action.pause_at_step, inputs={**fresh, **pinned})
 
