@@ -116,6 +116,11 @@ class Cluster:
         found = find_tagged(self.settings.data_dir)
         return {tag: sorted(processes, key=lambda each: not is_runner(each)) for tag, processes in found.items()}
 
+    def kill_all(self) -> None:
+        """`kill -9` to every program, frozen or not; what is below them dies with them, or when the cluster is stopped."""
+        for name in self.processes:
+            self.kill(name)
+
     def stop(self) -> None:
         """End everything, politely where it is still able to listen."""
         for process in self.processes.values():

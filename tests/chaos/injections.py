@@ -1,30 +1,50 @@
 """What goes wrong: one function each, in a table with its weight. All are over by themselves, or put themselves right later."""
 
+import math
 import random
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import monotonic, time
 
 import psutil
-from sqlmodel import col, select
 
 from modelyard.domain.jobs.queues import Shape, queue_name
-from modelyard.domain.jobs.retry import DEATHS
-from modelyard.domain.jobs.tables import Attempt, Job
+from modelyard.domain.jobs.tallies import count_claimable
 from modelyard.domain.jobs.tickets import TASK, make_ticket
 from modelyard.kit.broker import BrokerErrors
 from modelyard.kit.database import Database
 from modelyard.kit.queue import make_app, send
-from modelyard.workers.engine.processes import tag_of
-from tests.chaos.cluster import LEASE_SECONDS, SCHEDULERS, WORKERS, Cluster, is_runner
+from tests.chaos.cluster import LEASE_SECONDS, SCHEDULERS, WORKERS, Cluster
+from tests.chaos.victims import Victims
 
 FREEZE_SECONDS = 4.0 * LEASE_SECONDS
 """Longer than two leases, and a change of the leading scheduler: whoever wakes up has lost everything it owned."""
+LONGEST_FREEZE_SECONDS = 10.0 * LEASE_SECONDS
+"""Of what is frozen until somebody else has taken its work over, on a machine however slow."""
 DATABASE_AWAY_SECONDS = 20.0
 API_LIFE_SECONDS = 25.0
+FLUSH_EVERY_SECONDS = 15.0
+"""Longer than it takes to be sure that nobody rings again."""
+RUNNER_REPLACED = "freeze a runner until its job is taken over"
+MACHINE_REPLACED = "freeze a worker, kill its runner, until its job is taken over"
+TICKETS_LOST = "flush the broker while jobs wait"
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What puts something right again, and when: once it may be, at the latest when it must be (monotonic seconds)."""
+
+    action: Callable[[], None]
+    due_at: float
+    early_at: float
+    may_be_early: Callable[[], bool]
+
+    def is_due(self, now: float) -> bool:
+        """Whether now is the time."""
+        return now >= self.due_at or (now >= self.early_at and self.may_be_early())
 
 
 @dataclass
@@ -34,17 +54,22 @@ class Injector:
     cluster: Cluster
     database: Database
     random: random.Random
+    table: Mapping[str, int] = field(default_factory=lambda: AT_RANDOM)
+    """Name of an injection -> how often in a round."""
     done: Counter[str] = field(default_factory=Counter)
     """What was injected, how often."""
-    _hit: set[str] = field(default_factory=set)
-    """Attempts that something was done to: once is enough."""
+    victims: Victims = field(init=False)
     _deck: list[str] = field(default_factory=list)
-    _later: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
+    _flushed_at: float = -math.inf
+    _later: list[Repair] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.victims = Victims(self.cluster, self.database, self.random)
 
     def inject(self) -> str | None:
         """Do the first thing in the deck that finds a victim, and return its name. What found none stays in front."""
         for name in [*self._deck, *self._deal()]:
-            if INJECTIONS[name][1](self):
+            if INJECTIONS[name](self):
                 if name in self._deck:
                     self._deck.remove(name)
                 self.done[name] += 1
@@ -53,7 +78,7 @@ class Injector:
 
     def _deal(self) -> list[str]:
         """A new deck when nothing but what finds no victim is left in the old one."""
-        new = [name for name, (times, _) in INJECTIONS.items() for _ in range(times)]
+        new = [name for name, times in self.table.items() for _ in range(times)]
         self.random.shuffle(new)
         if not self._deck:
             self._deck = list(new)
@@ -68,53 +93,18 @@ class Injector:
     def has_done_all(self) -> bool:
         """Whether everything that can go wrong here did."""
         impossible = {"stop the database"} if self.cluster.postgres is None else set()
-        return set(INJECTIONS) - impossible <= set(self.done)
+        return set(self.table) - impossible <= set(self.done)
 
     def put_right(self) -> None:
         """Do what is due: thaw, start again."""
-        due = [entry for entry in self._later if entry[0] <= monotonic()]
-        self._later = [entry for entry in self._later if entry not in due]
-        for _, action in due:
-            action()
+        due = [each for each in self._later if each.is_due(monotonic())]
+        self._later = [each for each in self._later if each not in due]
+        for each in due:
+            each.action()
 
-    # --- victims ---
-
-    def victims(self) -> list[tuple[str, int, bool]]:
-        """Running attempts that may be lost: (job, number, whether it is in the middle of training).
-
-        Not those of a job that just lost one: a job that loses three in a row is taken out of the line, as it should be.
-        """
-        with self.database.read() as session:
-            query = select(Attempt, Job.kind).join(Job).order_by(col(Attempt.job_id), col(Attempt.seq))
-            rows = session.exec(query).all()
-        lost: Counter[str] = Counter()
-        running = []
-        for attempt, kind in rows:
-            if attempt.saved_at is not None:
-                lost[attempt.job_id] = 0
-            if attempt.finished_at is None and not lost[attempt.job_id]:
-                running.append((attempt.job_id, attempt.seq, kind == "pretrain" and attempt.first_step_at is not None))
-            lost[attempt.job_id] += attempt.outcome in DEATHS and attempt.saved_at is None
-        return running
-
-    def pick_attempt(self, in_training: bool = False) -> list[psutil.Process]:
-        """The processes of one running attempt, its runner first."""
-        wanted = {tag_of(job_id, number) for job_id, number, trains in self.victims() if trains or not in_training} - self._hit
-        living = self.cluster.attempts() if wanted else {}
-        tags = [tag for tag in sorted(living) if tag in wanted and is_runner(living[tag][0])]
-        if not tags:
-            return []
-        chosen = self.random.choice(tags)
-        self._hit.add(chosen)
-        return living[chosen]
-
-    def pick_runner(self, in_training: bool = False) -> psutil.Process | None:
-        return next(iter(self.pick_attempt(in_training)), None)
-
-    def pick_rank(self) -> psutil.Process | None:
-        return next(iter(self.pick_attempt()[1:]), None)
-
-    # --- what happens to them ---
+    def _put_right_after(self, seconds: float, action: Callable[[], None]) -> None:
+        at = monotonic() + seconds
+        self._later.append(Repair(action, at, at, lambda: True))
 
     def kill_process(self, process: psutil.Process | None) -> bool:
         return process is not None and _signal(process, signal.SIGKILL)
@@ -122,7 +112,18 @@ class Injector:
     def freeze_process(self, process: psutil.Process | None) -> bool:
         if process is None or not _signal(process, signal.SIGSTOP):
             return False
-        self._later.append((monotonic() + FREEZE_SECONDS, lambda: _thaw(process)))
+        self._put_right_after(FREEZE_SECONDS, lambda: _thaw(process))
+        return True
+
+    def freeze_until_taken_over(self, process: psutil.Process, tag: str) -> bool:
+        """Longer than two leases, and until a later attempt has begun: how long that takes depends on the machine."""
+        if not _signal(process, signal.SIGSTOP):
+            return False
+        now = monotonic()
+        over = Repair(
+            lambda: _thaw(process), now + LONGEST_FREEZE_SECONDS, now + 2 * LEASE_SECONDS, lambda: self.victims.is_taken_over(tag)
+        )
+        self._later.append(over)
         return True
 
     def kill_program(self, name: str) -> bool:
@@ -150,12 +151,25 @@ class Injector:
 
     def freeze_machine(self) -> bool:
         """A worker stands still while its runner dies: when it wakes, it reports what is long past."""
-        attempt = self.pick_attempt(in_training=True)
-        workers = {self.cluster.processes[name].pid: name for name in WORKERS}
-        owner = next((pid for pid in map(_ancestor(set(workers)), attempt[:1]) if pid), None)
-        if owner is None or not self.freeze_program(workers[owner]):
+        attempt = self.victims.pick_attempt(in_training=True)
+        owner = self.victims.find_worker(attempt.runner) if attempt else None
+        if attempt is None or owner is None or not self.freeze_program(owner):
             return False
-        return _signal(attempt[0], signal.SIGKILL)
+        return _signal(attempt.runner, signal.SIGKILL)
+
+    def freeze_runner_until_taken_over(self) -> bool:
+        """Its ranks go on: only its deadline ends them before the job is somebody else's."""
+        attempt = self.victims.pick_attempt(in_training=True)
+        return attempt is not None and self.freeze_until_taken_over(attempt.runner, attempt.tag)
+
+    def freeze_machine_until_taken_over(self) -> bool:
+        """The worker's late report is of an attempt that has a successor: only its number tells."""
+        attempt = self.victims.pick_attempt(in_training=True)
+        owner = self.victims.find_worker(attempt.runner) if attempt else None
+        if attempt is None or owner is None or self.is_busy(owner):
+            return False
+        self.freeze_until_taken_over(psutil.Process(self.cluster.processes[owner].pid), attempt.tag)
+        return _signal(attempt.runner, signal.SIGKILL)
 
     def drain(self) -> bool:
         """SIGTERM: save and hand over; a new one starts when the old one has left."""
@@ -181,6 +195,16 @@ class Injector:
         self.cluster.broker.ask().flushall()
         return True
 
+    def flush_while_jobs_wait(self) -> bool:
+        """Only the relay can ring for them again; it is given the time to."""
+        if monotonic() - self._flushed_at < FLUSH_EVERY_SECONDS:
+            return False
+        with self.database.read() as session:
+            if not any(count_claimable(session).values()):
+                return False
+        self._flushed_at = monotonic()
+        return self.flush_broker()
+
     def forge_tickets(self) -> bool:
         """Tickets of jobs there never were, of attempts long past, of another version; and each twice."""
         app = make_app(self.cluster.settings)
@@ -199,7 +223,7 @@ class Injector:
         if postgres is None or self.done["stop the database"] > 0:
             return False
         postgres.stop()
-        self._later.append((monotonic() + DATABASE_AWAY_SECONDS, postgres.start))
+        self._put_right_after(DATABASE_AWAY_SECONDS, postgres.start)
         return True
 
 
@@ -215,31 +239,28 @@ def _thaw(process: psutil.Process) -> None:
     _signal(process, signal.SIGCONT)
 
 
-def _ancestor(pids: set[int]) -> Callable[[psutil.Process], int | None]:
-    def find(process: psutil.Process) -> int | None:
-        try:
-            return next((parent.pid for parent in process.parents() if parent.pid in pids), None)
-        except psutil.Error:
-            return None
-
-    return find
-
-
-INJECTIONS: dict[str, tuple[int, Callable[[Injector], bool]]] = {
-    "kill a worker": (1, lambda it: it.kill_program(it.random.choice(WORKERS))),
-    "kill a runner": (2, lambda it: it.kill_process(it.pick_runner())),
-    "kill a rank": (1, lambda it: it.kill_process(it.pick_rank())),
-    "kill a scheduler": (1, lambda it: it.kill_program(it.random.choice(SCHEDULERS))),
-    "kill the API": (1, Injector.kill_api),
-    "freeze a runner": (2, lambda it: it.freeze_process(it.pick_runner(in_training=True))),
-    "freeze a rank": (1, lambda it: it.freeze_process(it.pick_rank())),
-    "freeze a worker": (1, lambda it: it.freeze_program(it.random.choice(WORKERS))),
-    "freeze a scheduler": (1, lambda it: it.freeze_program(it.random.choice(SCHEDULERS))),
-    "freeze a worker, kill its runner": (2, Injector.freeze_machine),
-    "drain a worker": (1, Injector.drain),
-    "lose the broker's data": (1, Injector.lose_broker),
-    "flush the broker": (1, Injector.flush_broker),
-    "forge tickets": (1, Injector.forge_tickets),
-    "stop the database": (1, Injector.stop_database),
+INJECTIONS: dict[str, Callable[[Injector], bool]] = {
+    "kill a worker": lambda it: it.kill_program(it.random.choice(WORKERS)),
+    "kill a runner": lambda it: it.kill_process(it.victims.pick_runner()),
+    "kill a rank": lambda it: it.kill_process(it.victims.pick_rank()),
+    "kill a scheduler": lambda it: it.kill_program(it.random.choice(SCHEDULERS)),
+    "kill the API": Injector.kill_api,
+    "freeze a runner": lambda it: it.freeze_process(it.victims.pick_runner(in_training=True)),
+    "freeze a rank": lambda it: it.freeze_process(it.victims.pick_rank()),
+    "freeze a worker": lambda it: it.freeze_program(it.random.choice(WORKERS)),
+    "freeze a scheduler": lambda it: it.freeze_program(it.random.choice(SCHEDULERS)),
+    "freeze a worker, kill its runner": Injector.freeze_machine,
+    "drain a worker": Injector.drain,
+    "lose the broker's data": Injector.lose_broker,
+    "flush the broker": Injector.flush_broker,
+    "forge tickets": Injector.forge_tickets,
+    "stop the database": Injector.stop_database,
+    RUNNER_REPLACED: Injector.freeze_runner_until_taken_over,
+    MACHINE_REPLACED: Injector.freeze_machine_until_taken_over,
+    TICKETS_LOST: Injector.flush_while_jobs_wait,
 }
-"""Name -> (how often in a round, what to do; False if nobody was there to do it to)."""
+"""Name -> what to do; False if nobody was there to do it to."""
+DIRECTED = (RUNNER_REPLACED, MACHINE_REPLACED, TICKETS_LOST)
+"""What one safeguard each is there for: without it, it does harm on a machine of whatever speed."""
+TWICE_A_ROUND = ("kill a runner", "freeze a runner", "freeze a worker, kill its runner")
+AT_RANDOM: dict[str, int] = {name: 2 if name in TWICE_A_ROUND else 1 for name in INJECTIONS if name not in DIRECTED}

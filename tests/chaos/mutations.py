@@ -2,8 +2,12 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from tests.chaos.injections import MACHINE_REPLACED, RUNNER_REPLACED, TICKETS_LOST
+from tests.chaos.loop import Plan
+from tests.chaos.work import Load
 
 REPOSITORY = Path(__file__).parents[2]
 ROOMS = ("kit", "domain", "api", "workers", "scheduler", "cli")
@@ -24,6 +28,8 @@ class Mutation:
 
     edits: tuple[Edit, ...]
     symptoms: tuple[str, ...]
+    provoked_by: str
+    """The injection the safeguard is there for."""
 
 
 OWNERSHIP = "domain/modelyard/domain/jobs/ownership.py"
@@ -42,6 +48,7 @@ MUTATIONS: dict[str, Mutation] = {
             Edit(OWNERSHIP, f"{FENCED}# An update", f"{UNFENCED}# An update"),
         ),
         (TWICE, BACKWARDS),
+        MACHINE_REPLACED,
     ),
     "no deadline of the runner": Mutation(
         (
@@ -49,12 +56,41 @@ MUTATIONS: dict[str, Mutation] = {
             Edit(f"{RUNNER}/lease.py", "            if left <= 0:\n", "            if False:\n"),
         ),
         (TWICE,),
+        RUNNER_REPLACED,
     ),
     "no relay": Mutation(
         (Edit("scheduler/modelyard/scheduler/relay.py", RINGS, RINGS.replace("rings.items()", "()")),),
         ("waiting_jobs_have_tickets",),
+        TICKETS_LOST,
     ),
 }
+
+
+DIRECTED = Plan(
+    seconds=40.0,
+    pause_seconds=(0.5, 1.5),
+    injections={each.provoked_by: 1 for each in MUTATIONS.values()},
+    programs=("api", "scheduler-1", "data-1", "train-1", "train-2"),
+    # One training, so that a worker is always idle, and longer than any machine needs; cheap jobs nearly always wait.
+    load=Load(prepare_every_seconds=0.7, is_in_bursts=True, trainings_at_once=1, training_steps=1_000_000),
+    calls_off=True,
+    symptoms=tuple(dict.fromkeys(symptom for each in MUTATIONS.values() for symptom in each.symptoms)),
+)
+"""Everything the mutations are provoked by, one after another: the platform as it is must take it without a symptom."""
+PATIENCE_SECONDS = 150.0
+"""How long a mutation is provoked at most; most show within half a minute."""
+
+
+def provoke(mutation: Mutation, rooms: Sequence[Path]) -> Plan:
+    """The same plan with what provokes one mutation alone, over as soon as it shows."""
+    return replace(
+        DIRECTED,
+        seconds=PATIENCE_SECONDS,
+        rooms=rooms,
+        injections={mutation.provoked_by: 1},
+        symptoms=mutation.symptoms,
+        settle_seconds=30.0,
+    )
 
 
 class NoSuchCode(Exception):

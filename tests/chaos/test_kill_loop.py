@@ -6,7 +6,7 @@ import pytest
 
 from modelyard.cli.console import say
 from tests.chaos.loop import Plan, run_loop
-from tests.chaos.mutations import MUTATIONS, copy_mutated
+from tests.chaos.mutations import DIRECTED, MUTATIONS, copy_mutated, provoke
 
 
 class TestMutations:
@@ -25,10 +25,16 @@ class TestKillLoop:
         assert sum(verdict.injected.values()) > 20
         assert verdict.attempts > verdict.jobs, "nothing was ever lost: the loop did not bite"
 
+    def test_what_provokes_the_mutations_does_the_platform_no_harm(self, tmp_path: Path) -> None:
+        verdict = run_loop(DIRECTED, tmp_path / "cluster", say)
+        say(f"{verdict.document()}")
+        assert verdict.problems == []
+        assert set(verdict.injected) == set(DIRECTED.injections)
+
     @pytest.mark.parametrize("name", MUTATIONS)
     def test_it_fails_without(self, name: str, tmp_path: Path) -> None:
         rooms = copy_mutated(MUTATIONS[name].edits, tmp_path / "rooms")
-        verdict = run_loop(Plan(seconds=60, seed=7, rooms=rooms, settle_seconds=30), tmp_path / "cluster", say)
+        verdict = run_loop(provoke(MUTATIONS[name], rooms), tmp_path / "cluster", say)
         say(f"{verdict.document()}")
         noticed = [symptom for symptom in MUTATIONS[name].symptoms if symptom in str(verdict.problems)]
         assert noticed, f"the loop does not notice that there is {name}"

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -56,25 +56,33 @@ class Witness:
     times: tuple[float, ...]
 
 
-def judge(verdict: Verdict, database: Database, settings: Settings, accepted: Mapping[str, str]) -> None:
-    """Fill in the figures and the problems."""
+def judge(
+    verdict: Verdict, database: Database, settings: Settings, accepted: Mapping[str, str], called_off: Collection[str] = ()
+) -> None:
+    """Fill in the figures and the problems. `accepted`: key -> job; `called_off`: keys of jobs that were cancelled on purpose."""
     with database.read() as session:
         jobs = {job.id: job for job in session.exec(select(Job)).all()}
         attempts = session.exec(select(Attempt).order_by(Attempt.job_id, Attempt.seq)).all()  # type: ignore[arg-type]
         points = session.exec(select(MetricPoint).where(MetricPoint.name == "loss")).all()
-    by_job: dict[str, list[Witness]] = defaultdict(list)
-    for attempt in attempts:
-        by_job[attempt.job_id].append(Witness(attempt, read_times(settings.data_dir, attempt)))
+    by_job = read_witnesses(settings.data_dir, attempts)
     verdict.jobs, verdict.attempts = len(jobs), len(attempts)
     verdict.outcomes = dict(Counter(str(attempt.outcome) for attempt in attempts))
     recoveries = [gap for each in by_job.values() for gap in find_recoveries([witness.attempt for witness in each])]
     if recoveries:
         verdict.recovery_seconds_median, verdict.recovery_seconds_max = round(median(recoveries), 1), round(max(recoveries), 1)
-    verdict.problems += list(find_lost(jobs, accepted))
+    verdict.problems += list(find_lost(jobs, accepted, called_off))
     verdict.problems += [problem for id_, each in by_job.items() for problem in find_overlaps(id_, each)]
     verdict.problems += list(find_doubled_points(points))
     verdict.problems += list(find_missing_steps(jobs.values(), points))
     verdict.problems += list(find_violations(database, settings))
+
+
+def read_witnesses(data_dir: Path, attempts: Sequence[Attempt]) -> dict[str, list[Witness]]:
+    """Attempts by job, each with what its ranks wrote so far; in the order they are given in."""
+    by_job: dict[str, list[Witness]] = defaultdict(list)
+    for attempt in attempts:
+        by_job[attempt.job_id].append(Witness(attempt, read_times(data_dir, attempt)))
+    return by_job
 
 
 def read_times(data_dir: Path, attempt: Attempt) -> tuple[float, ...]:
@@ -91,17 +99,19 @@ def _time_of(line: str) -> float | None:
         return None  # cut off by a kill
 
 
-def find_lost(jobs: Mapping[str, Job], accepted: Mapping[str, str]) -> Iterator[str]:
-    """Every accepted job is there once and succeeded; there are no others.
+def find_lost(jobs: Mapping[str, Job], accepted: Mapping[str, str], called_off: Collection[str] = ()) -> Iterator[str]:
+    """Every accepted job is there once and succeeded, or was called off and cancelled; there are no others.
 
     One that lost its worker three times in a row is quarantined, as it should be; then it was tried again, and that counts.
     """
     for key, id_ in accepted.items():
         if id_ not in jobs:
             yield f"{key} was accepted as {id_}, and there is no such job"
-        elif jobs[id_].state == JobState.QUARANTINED and f"{key}, tried again" in accepted:
             continue
-        elif jobs[id_].state != JobState.SUCCEEDED:
+        ends_well = {JobState.SUCCEEDED, *({JobState.CANCELLED} if key in called_off else ())}
+        if f"{key}, tried again" in accepted:
+            ends_well.add(JobState.QUARANTINED)
+        if jobs[id_].state not in ends_well:
             yield f"{key}, accepted as {id_}, is {jobs[id_].state}: {jobs[id_].reason} {jobs[id_].message}"
     for id_ in jobs.keys() - set(accepted.values()):
         yield f"there is a job {id_} ({jobs[id_].name}) beyond those that were accepted"

@@ -10,10 +10,6 @@ from modelyard.cli.client import Client
 from modelyard.cli.errors import CommandError
 from tests.chaos.cluster import Cluster
 
-PREPARE_EVERY_SECONDS = 6.0
-MOST_OPEN = 5
-"""Cheap jobs accepted and not ended: more would only wait for this machine."""
-TRAININGS_AT_ONCE = 2
 OPEN_STATES = ("held", "queued", "running", "pausing", "paused", "cancelling")
 ROWS = [f"It was the {('best', 'worst')[n % 2]} of times: to be or not to be, that is question {n}." for n in range(360)]
 TRAINING: dict[str, Any] = {
@@ -31,14 +27,30 @@ TRAINING: dict[str, Any] = {
 }
 
 
+@dataclass(frozen=True)
+class Load:
+    """How much is submitted."""
+
+    prepare_every_seconds: float = 6.0
+    most_open: int = 5
+    """Cheap jobs accepted and not ended: more would only wait for this machine."""
+    trainings_at_once: int = 2
+    is_in_bursts: bool = False
+    """Cheap jobs come all at once when none is left, so that most of them wait, and nothing rings while they do."""
+    training_steps: int = TRAINING["steps"]
+
+
 @dataclass
 class Submitter(threading.Thread):
     """Keeps the cluster busy until told to stop; remembers what was accepted under which key."""
 
     cluster: Cluster
     random: random.Random
+    load: Load = field(default_factory=Load)
     accepted: dict[str, str] = field(default_factory=dict)
     """Idempotency-Key -> id of the job."""
+    called_off: set[str] = field(default_factory=set)
+    """Keys of jobs that were cancelled on purpose."""
     doubled: int = 0
     """Answers that repeated an earlier one."""
     contradictions: list[str] = field(default_factory=list)
@@ -63,12 +75,21 @@ class Submitter(threading.Thread):
     def run(self) -> None:
         """Submit until stopped."""
         number = 0
-        while not self.stopped.wait(PREPARE_EVERY_SECONDS * self.random.uniform(0.5, 1.5)):
+        while not self.stopped.wait(self.load.prepare_every_seconds * self.random.uniform(0.5, 1.5)):
             number += 1
-            if self._count_open("prepare") < MOST_OPEN:
-                self.insist(f"text-{number}", {"spec": prepare(f"text-{number}")})
-            if self._count_open("pretrain") < TRAININGS_AT_ONCE:
-                self.insist(f"model-{number}", {"spec": {**TRAINING, "name": f"model-{number}"}})
+            for each in range(self._count_wanted()):
+                name = f"text-{number}-{each}"
+                self.insist(name, {"spec": prepare(name)})
+            if self._count_open("pretrain") < self.load.trainings_at_once:
+                spec = {**TRAINING, "name": f"model-{number}", "steps": self.load.training_steps}
+                self.insist(f"model-{number}", {"spec": spec})
+
+    def _count_wanted(self) -> int:
+        """How many cheap jobs to submit now."""
+        left = self.load.most_open - self._count_open("prepare")
+        if self.load.is_in_bursts:
+            return left if left == self.load.most_open else 0
+        return min(left, 1)
 
     def insist(self, key: str, body: dict[str, Any]) -> None:
         """Send a job until it is accepted, as a client would: the same key every time; now and then twice for no reason."""
@@ -81,6 +102,14 @@ class Submitter(threading.Thread):
         if len(set(ids)) > 1:
             self.contradictions.append(f"{key} was answered with {sorted(set(ids))}")
         self.accepted[key] = ids[0]
+
+    def call_off(self) -> None:
+        """Cancel the trainings that still run: they were made to outlast everything that goes wrong."""
+        keys = {id_: key for key, id_ in self.accepted.items()}
+        with Client(self.cluster.url, self.cluster.key) as client:
+            for job in list(client.list_jobs(50, kind="pretrain", state=list(OPEN_STATES))):
+                client.post(f"/v1/jobs/{job['id']}/cancel", {})
+                self.called_off.add(keys[job["id"]])
 
     def try_again(self, key: str) -> None:
         """Do what a person would about a job that was quarantined: try it again, as a new job."""
@@ -101,7 +130,7 @@ class Submitter(threading.Thread):
             with Client(self.cluster.url, self.cluster.key, timeout_seconds=5.0) as client:
                 return len(list(client.list_jobs(50, kind=kind, state=list(OPEN_STATES))))
         except CommandError:
-            return MOST_OPEN
+            return self.load.most_open
 
 
 def prepare(name: str) -> dict[str, Any]:
