@@ -47,6 +47,7 @@ class TestManage:
             ({}, "name"),
             ({"name": ""}, "name"),
             ({"name": "a/b"}, "name"),
+            ({"name": "all"}, "name"),
             ({"name": "x" * 101}, "name"),
             ({"name": "x", "share": 0}, "share"),
             ({"name": "x", "share": -1}, "share"),

@@ -66,6 +66,21 @@ class TestRetry:
         assert (made.state, made.attempt, made.retry_of, made.inputs["dataset"]["id"]) == ("queued", 0, job.id, seen.id)
         assert factory.get(Job, job.id).state == "failed"
 
+    def test_approved_once_and_kept_away_from_hosts(self, factory: Factory) -> None:
+        job = factory.job()
+        factory.update(
+            job, state="failed", needs_approval=True, approved_at=12.5, approved_by="key_boss", avoid_hosts=["bad"], reason="hang"
+        )
+        made = again(factory, job)
+        assert (made.state, made.needs_approval, made.approved_at, made.approved_by) == ("queued", True, 12.5, "key_boss")
+        assert made.avoid_hosts == ["bad"]
+
+    def test_what_nobody_approved_asks_again(self, factory: Factory) -> None:
+        job = factory.job()
+        factory.update(job, state="cancelled", needs_approval=True, reason="rejected")
+        made = again(factory, job)
+        assert (made.state, made.reason, made.approved_at) == ("held", "approval", None)
+
     def test_changes_what_is_asked_for(self, factory: Factory) -> None:
         job = factory.job()
         factory.update(job, state="cancelled")

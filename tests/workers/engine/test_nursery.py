@@ -20,9 +20,11 @@ from modelyard.kit.settings import Settings
 from modelyard.kit.slots import SlotPool
 from modelyard.workers.engine import nursery as nurseries
 from modelyard.workers.engine import parent_keeper
+from modelyard.workers.engine.attempts import Engine
+from modelyard.workers.engine.capacity import Capacity
 from modelyard.workers.engine.nursery import Nursery
 from modelyard.workers.engine.parent_keeper import ParentKeeper
-from modelyard.workers.engine.processes import find_tagged, kill_tagged, run_folder, start_runner, tag_of
+from modelyard.workers.engine.processes import EXIT_ALREADY_RUNNING, find_tagged, kill_tagged, run_folder, start_runner, tag_of
 from modelyard.workers.engine.warm_parent import NotForkable, check_forkable
 from modelyard.workers.engine.warm_runner import EXIT_UNKNOWN, WarmRunner
 from modelyard.workers.runner.main import AlreadyRunning, hold
@@ -255,14 +257,30 @@ class TestHold:
     def test_one_runner_an_attempt(self, cot: Cot) -> None:
         cot.start()
         cot.seen()
-        with pytest.raises(AlreadyRunning):
+        with pytest.raises(AlreadyRunning) as refused:
             hold(cot.folder)
+        assert refused.value.code == EXIT_ALREADY_RUNNING
         held = cot.pool.take(0, "cpu")
         assert held is not None
         second = start_runner(cot.settings, cot.job.id, 1, held)
-        assert second.wait(timeout=60) == 1
-        assert "AlreadyRunning" in (cot.folder / "runner.log").read_text()
+        assert second.wait(timeout=60) == EXIT_ALREADY_RUNNING
+        assert "a process of this attempt is alive" in (cot.folder / "runner.log").read_text()
         assert cot.after().state == "running"
+
+    @pytest.mark.parametrize("is_forked", [True, False])
+    def test_the_worker_leaves_the_one_that_lives_in_peace(self, cot: Cot, is_forked: bool) -> None:
+        first = cot.start()
+        cot.seen()
+        engine = Engine(cot.settings, cot.factory.database, Capacity(cot.pool), "worker@host")
+        engine.nursery = cot.nursery if is_forked else None
+        held = cot.pool.take(0, "cpu")
+        assert held is not None
+        second = engine.start(cot.job, held)
+        assert second is not None
+        assert engine.wait(cot.job, second) is None
+        assert first.poll() is None
+        assert cot.after().state == "running"
+        assert all(is_alive(pid) for pid in cot.ranks())
 
 
 class TestChoose:

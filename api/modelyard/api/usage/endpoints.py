@@ -11,13 +11,12 @@ from modelyard.api.errors import ApiError
 from modelyard.api.usage.schemas import JobUsage, UsageReport, show_entry, show_report
 from modelyard.domain.errors import InvalidRequest, NotFound
 from modelyard.domain.jobs.repository import get_job_or_raise
-from modelyard.domain.projects.repository import Caller, find_project
+from modelyard.domain.projects.repository import ALL_PROJECTS, Caller, find_project
 from modelyard.domain.usage.periods import Period
 from modelyard.domain.usage.repository import list_entries, report
 from modelyard.domain.usage.sums import Grouping
 
 router = APIRouter(prefix="/v1", tags=["usage"])
-ALL_PROJECTS = "all"
 
 
 @router.get("/usage")

@@ -37,6 +37,14 @@ _DEFAULTS: Row = {
 
 
 @dataclass(frozen=True)
+class Approval:
+    """When a job was approved, seconds since the epoch, and by which key."""
+
+    at: float
+    by: str | None
+
+
+@dataclass(frozen=True)
 class JobRequest:
     """What a user asks for, already validated by type."""
 
@@ -51,6 +59,10 @@ class JobRequest:
     """Seconds since the epoch."""
     needs_approval: bool = False
     retry_of: str | None = None
+    approval: Approval | None = None
+    """Given to the job this one tries again."""
+    avoid_hosts: Sequence[str] = ()
+    """Where that one hung or was lost."""
     pause_at_step: int | None = None
     """The step after which it saves and pauses by itself: the first rung of its sweep."""
     inputs: Pinned = field(default_factory=dict)
@@ -137,7 +149,7 @@ class Judge:
 
     def _checks(self, request: JobRequest, place: Place | None, inputs: Pinned) -> Iterator[Verdict]:
         yield check_kind(self._session, request.spec, inputs)
-        yield check_approval(request.needs_approval, None)
+        yield check_approval(request.needs_approval, request.approval.at if request.approval else None)
         yield check_start_time(request.start_at, self._now)
         if place is not None and place.looks_back:
             yield Verdict(JobState.HELD, "dependency", "Looks for an earlier job with the same spec and inputs")
@@ -239,6 +251,9 @@ def make_row(submission: Submission, verdict: Verdict, inputs: Pinned, now: floa
         "time_limit_seconds": request.time_limit_seconds,
         "start_at": request.start_at,
         "needs_approval": request.needs_approval,
+        "approved_at": request.approval.at if request.approval else None,
+        "approved_by": request.approval.by if request.approval else None,
+        "avoid_hosts": list(request.avoid_hosts),
         "retry_of": request.retry_of,
         "pause_at_step": request.pause_at_step,
         "submitted_at": now,

@@ -10,13 +10,15 @@ from sqlalchemy import CursorResult, delete, tuple_
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
-from modelyard.domain.errors import Conflict, IdempotencyMismatch, NotFound
+from modelyard.domain.errors import Conflict, IdempotencyMismatch, InvalidRequest, NotFound
 from modelyard.domain.projects.tables import ApiKey, Project, RememberedRequest
 from modelyard.kit.database import database_now
 from modelyard.kit.identifiers import new_id, new_secret
 from modelyard.kit.rows import insert_rows
 
 DEFAULT_PROJECT = "default"
+ALL_PROJECTS = "all"
+"""Stands for every project where one may be named; so none has this name."""
 SCOPES = ("read", "write", "admin")
 REMEMBERED_DAYS = 7
 """How long an `Idempotency-Key` counts: far longer than any client tries again."""
@@ -76,7 +78,10 @@ def list_projects(session: Session, after: str | None = None, limit: int = 20) -
 
 
 def create_project(session: Session, name: str, **values: Any) -> Project:
-    """Make a project. Raises `ProjectExists`."""
+    """Make a project. Raises `ProjectExists`, and `InvalidRequest` for the name that stands for all of them."""
+    if name == ALL_PROJECTS:
+        message = f"name: {name!r} stands for all projects where usage is asked for; choose another name"
+        raise InvalidRequest(message, field="name", value=name)
     project = Project(id=new_id("proj"), name=name, created_at=time.time(), **values)
     try:
         with session.begin_nested():

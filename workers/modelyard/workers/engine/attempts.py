@@ -15,7 +15,7 @@ from modelyard.kit.settings import Settings
 from modelyard.kit.slots import HeldSlots
 from modelyard.workers.engine.capacity import Capacity
 from modelyard.workers.engine.nursery import Nursery
-from modelyard.workers.engine.processes import kill_tagged, start_runner, tag_of
+from modelyard.workers.engine.processes import EXIT_ALREADY_RUNNING, kill_tagged, start_runner, tag_of
 from modelyard.workers.engine.warm_runner import WarmRunner
 
 Runner = subprocess.Popen[bytes] | WarmRunner
@@ -96,6 +96,9 @@ class Engine:
             exit_code = runner.wait()
         finally:
             self.runners.pop(tag, None)
+        if exit_code == EXIT_ALREADY_RUNNING:  # the one that lives reports; if it dies too, its lease ends
+            log.warning("a runner of this attempt lives already; left to it", tag=tag)
+            return None
         if self.nursery is not None and exit_code == 0:
             self.nursery.after(job)
         if not kill_tagged(tag) and exit_code == 0:

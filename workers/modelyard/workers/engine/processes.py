@@ -19,6 +19,8 @@ ATTEMPT_TAG = "MODELYARD_ATTEMPT"
 """Every process of an attempt carries this variable, so that strays can be told from others."""
 ALIVE_FILE = "alive.lock"
 """Every process of an attempt has this file of its run folder open; locked while any of them lives."""
+EXIT_ALREADY_RUNNING = 78
+"""Of a runner that found a process of its very attempt alive, and left it in peace."""
 _RUN_FOLDER = re.compile(r"(?P<data>/.+)/runs/(?P<job>[^/]+)/(?P<attempt>[0-9]+)(?:/node-(?P<node>[0-9]+))?")
 _TITLE = re.compile(r"\S+ --run-dir (.+) (?:rank [0-9]+|runner)")
 _INTERPRETER = os.path.realpath(sys.executable)

@@ -23,7 +23,7 @@ from modelyard.kit.identifiers import new_secret
 from modelyard.kit.logs import get_logger, set_up_logs
 from modelyard.kit.settings import Settings, get_settings
 from modelyard.kit.storage import ArtifactStore, DamagedArtifact
-from modelyard.workers.engine.processes import ALIVE_FILE, run_folder
+from modelyard.workers.engine.processes import ALIVE_FILE, EXIT_ALREADY_RUNNING, run_folder
 from modelyard.workers.runner.gang import gang_of
 from modelyard.workers.runner.inputs import MissingInput, Resume, export_interactions, fetch_inputs, find_resume, locate_inputs
 from modelyard.workers.runner.keeping import CheckpointKeeper
@@ -51,8 +51,12 @@ class Birth:
     """The attempt's sign of life, see `hold`."""
 
 
-class AlreadyRunning(RuntimeError):
-    """A process of this very attempt lives: a second runner would do its work twice."""
+class AlreadyRunning(SystemExit):
+    """A process of this very attempt lives: a second runner would do its work twice. Ends this process, if not caught."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(EXIT_ALREADY_RUNNING)
+        log.warning("not started: a process of this attempt is alive", locked=str(folder / ALIVE_FILE))
 
 
 def main(arguments: Sequence[str] | None = None, birth: Birth | None = None) -> int:
@@ -95,7 +99,7 @@ def hold(folder: Path) -> int:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise AlreadyRunning(f"{folder / ALIVE_FILE} is locked: a process of this attempt is alive") from None
+        raise AlreadyRunning(folder) from None
     return descriptor
 
 
