@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from factories import Factory, request_of, write
-from sqlalchemy import text, update
+from sqlalchemy import insert, text, update
 from sqlmodel import Session, col
 from statement_plans import explain, statements
 
@@ -16,8 +16,9 @@ from modelyard.domain.jobs.repository import (
     list_unrung,
     list_with_fingerprint,
 )
+from modelyard.domain.jobs.retention import list_unjudged
 from modelyard.domain.jobs.submission import Submission, submit_many
-from modelyard.domain.jobs.tables import Job
+from modelyard.domain.jobs.tables import Checkpoint, Job
 from modelyard.kit.database import Database
 
 JOBS = 600
@@ -61,6 +62,19 @@ def crowd(factory: Factory) -> tuple[Database, str, str]:
         connection.execute(update(Job).where(col(Job.id).in_(ids[::4])).values(kind="prepare"))
         connection.execute(text("ANALYZE"))
     return factory.database, factory.project("b"), ids[-1]
+
+
+def test_checkpoints_kept_for_ever_are_not_looked_at_again(crowd: tuple[Database, str, str]) -> None:
+    database, _, job_id = crowd
+    values = {"job_id": job_id, "attempt": 1, "artifact_key": "a", "sha256": "0", "bytes": 1, "metrics": {}, "created_at": 1.0}
+    rows = [{**values, "id": f"ckpt_{step}", "step": step, "is_kept": step > 3} for step in range(1000)]
+    with database.engine.begin() as connection:
+        connection.execute(insert(Checkpoint), rows)
+        connection.execute(text("ANALYZE"))
+    with statements(database) as seen, database.read() as session:
+        list_unjudged(session, 2.0)
+    plan = [step for each in seen for step in explain(database, *each)]
+    assert [step for step in plan if "ix_checkpoint_unjudged" in step], plan
 
 
 def test_each_by_its_index(crowd: tuple[Database, str, str]) -> None:

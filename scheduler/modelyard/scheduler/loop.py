@@ -26,12 +26,14 @@ from modelyard.scheduler.placement import exclude_bad_hosts, hand_over, place
 from modelyard.scheduler.quotas import apply_quotas, start_due_jobs
 from modelyard.scheduler.relay import Relay
 from modelyard.scheduler.repair import discard_checkpoints, end_dead_leases, forget_old_requests, forget_silent_workers
+from modelyard.scheduler.retention import sweep_checkpoints
 from modelyard.scheduler.schedules import fill_slots
 from modelyard.scheduler.sweeps import conduct_sweeps
 from modelyard.scheduler.tallies import add_up_tallies
 
 ROLE = "scheduler"
 LEAD_SECONDS = 10.0
+MINUTE_SECONDS = 60.0
 HOUR_SECONDS = 3600.0
 log = get_logger(__name__)
 
@@ -70,6 +72,7 @@ def make_chores(settings: Settings, database: Database) -> list[Chore]:
         Chore("settle pipelines", interval, lambda: settle_pipelines(database)),
         Chore("discard checkpoints", interval, lambda: discard_checkpoints(database, store)),
         Chore("forget silent workers", 10 * interval, lambda: forget_silent_workers(database)),
+        Chore("sweep checkpoints", MINUTE_SECONDS, lambda: sweep_checkpoints(database, store, settings.keep_checkpoints_days)),
         Chore("forget old requests", HOUR_SECONDS, lambda: forget_old_requests(database)),
     ]
 

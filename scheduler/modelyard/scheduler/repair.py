@@ -79,10 +79,7 @@ def discard_checkpoints(database: Database, store: ArtifactStore) -> None:
     The store first: if this stops half-way, the rows still say what is left to remove. Nobody reads what they name any more.
     """
     with database.read() as session:
-        found = {
-            job.id: [key for each in list_checkpoints(session, job.id) for key in part_keys(each.artifact_key, job.nodes)]
-            for job in list_discarded(session)
-        }
+        found = {job.id: _keys_of(session, job) for job in list_discarded(session)}
     for job_id, keys in found.items():
         for key in keys:
             store.delete(key)

@@ -20,6 +20,7 @@ from modelyard.workers.engine.heartbeat import Heartbeat, describe_worker
 from modelyard.workers.engine.nursery import Nursery
 from modelyard.workers.engine.reaper import Reaper
 from modelyard.workers.engine.seats import SeatTaker
+from modelyard.workers.engine.sweeper import Sweeper
 from modelyard.workers.engine.tickets import GangTickets
 from modelyard.workers.tasks import register_tasks
 
@@ -52,7 +53,7 @@ def main(name: str, stages: list[str], slots: int, gpus: tuple[int, ...] = (), s
     declare_queues(app, queues)
     gangs = GangTickets(app, engine, stages)
     register_tasks(app, engine, gangs)
-    _connect_signals(engine, heartbeat, SeatTaker(engine, gangs), reaper)
+    _connect_signals(engine, heartbeat, SeatTaker(engine, gangs), reaper, Sweeper(settings, engine.database))
     gate_queues(app, lambda queue: gangs.wants(queue) or engine.capacity.listens_to(queue))
     try:
         return _run_celery(app, f"{name}@{host}", max(slots + len(gpus), 1))
@@ -68,7 +69,7 @@ def _slot_folder(settings: Settings) -> Path:
     return settings.folder("slots")
 
 
-def _connect_signals(engine: Engine, heartbeat: Heartbeat, seats: SeatTaker, reaper: Reaper) -> None:
+def _connect_signals(engine: Engine, heartbeat: Heartbeat, seats: SeatTaker, reaper: Reaper, sweeper: Sweeper) -> None:
     def received(request: Any, **_: Any) -> None:
         if request.name == TASK:
             engine.capacity.receive(request.id)
@@ -78,6 +79,7 @@ def _connect_signals(engine: Engine, heartbeat: Heartbeat, seats: SeatTaker, rea
         heartbeat.start()
         seats.start()
         reaper.start()
+        sweeper.start()
         log.info("worker ready", worker=engine.worker_id)
 
     def shutting_down(**_: Any) -> None:
@@ -86,6 +88,7 @@ def _connect_signals(engine: Engine, heartbeat: Heartbeat, seats: SeatTaker, rea
     def shut_down(**_: Any) -> None:
         seats.stop(engine.settings.stop_grace_seconds)
         reaper.stop()
+        sweeper.stop()
         heartbeat.stop()
 
     signals.task_received.connect(received, weak=False)

@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -90,12 +91,13 @@ class Reaper(threading.Thread):
 
     def _is_in_charge(self) -> bool:
         if self._lock is None:
-            self._lock = _try_lock(self._settings)
+            self._lock = try_lock(self._settings.folder("runs") / "reaper.lock")
         return self._lock is not None
 
 
-def _try_lock(settings: Settings) -> int | None:
-    descriptor = os.open(settings.folder("runs") / "reaper.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def try_lock(file: Path) -> int | None:
+    """Lock a file for as long as this process lives, and return its descriptor; None if another process has it."""
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
