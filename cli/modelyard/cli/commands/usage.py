@@ -32,7 +32,9 @@ def register(app: typer.Typer) -> None:
 
 def usage(
     by: Annotated[By, typer.Option(help="What one line stands for.")] = By.JOB,
-    since: Annotated[str, typer.Option(help="Attempts that ended in the last hours, days or weeks: 12h, 7d, 4w.")] = "30d",
+    since: Annotated[
+        str, typer.Option(help="Attempts that ended in the last hours, or whole days or weeks (UTC): 12h, 7d, 4w.")
+    ] = "30d",
     project: Annotated[str | None, typer.Option(help="Another project by name, or `all`; needs an admin key.")] = None,
     job_id: Annotated[str | None, typer.Option("--job", metavar="ID", help="Only this job.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many lines, largest first.")] = 50,
@@ -72,6 +74,8 @@ def _moment(since: str) -> str:
     if match is None:
         raise WrongUsage(f"--since {since!r}: give a number and h, d or w, e.g. 12h, 7d, 4w")
     try:
-        return (datetime.now(UTC) - timedelta(**{_UNITS[match[2]]: int(match[1])})).isoformat()
+        start = datetime.now(UTC) - timedelta(**{_UNITS[match[2]]: int(match[1])})
     except OverflowError as error:
         raise WrongUsage(f"--since {since!r} lies before the calendar begins") from error
+    # Whole days are added up already.
+    return (start if match[2] == "h" else start.replace(hour=0, minute=0, second=0, microsecond=0)).isoformat()
