@@ -1,4 +1,4 @@
-"""Read what commands are given as YAML or JSON: a job, a pipeline or a schedule."""
+"""Read what commands are given as YAML or JSON: a job, a pipeline, a schedule or a sweep."""
 
 import sys
 from dataclasses import dataclass
@@ -41,6 +41,12 @@ def read_schedule(place: str) -> dict[str, Any]:
     """Read a schedule from a file, or from standard input for `-`. Raises `NotFound` and `WrongUsage`."""
     name = "standard input" if place == "-" else place
     return _parse_mapping(_read_text(place), name, "a schedule is {name: …, cron: …, job: {…}} or {…, pipeline: {…}}")
+
+
+def read_sweep(place: str) -> dict[str, Any]:
+    """Read a sweep from a file, or from standard input for `-`. Raises `NotFound` and `WrongUsage`."""
+    name = "standard input" if place == "-" else place
+    return _parse_mapping(_read_text(place), name, "a sweep is {name: …, job: {spec: …}, parameters: {spec.…: {…}}}")
 
 
 def parse_submission(text: str, name: str) -> Submission:

@@ -15,6 +15,7 @@ from modelyard.cli.commands import (
     processes,
     projects,
     schedules,
+    sweeps,
     usage,
     workers,
 )
@@ -33,6 +34,7 @@ jobs.register(app)
 planning.register(app)
 decisions.register(app)
 schedules.register(app)
+sweeps.register(app)
 datasets.register(app)
 processes.register(app)
 workers.register(app)
