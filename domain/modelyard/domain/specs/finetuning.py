@@ -1,6 +1,6 @@
 """The spec of fine-tuning."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -8,32 +8,59 @@ from modelyard.domain.specs.base import DatasetRef, JobSpec, ModelRef, SpecModel
 from modelyard.domain.specs.data import Name
 from modelyard.domain.specs.optimization import DeepSpeedSpec, OptimizerSpec
 
+Method = Literal["full", "lora", "dora", "qlora"]
+PEAK_LEARNING_RATE = {"full": 2e-5, "lora": 5e-4, "dora": 5e-4, "qlora": 5e-4}
+"""Where the spec says nothing. All weights of a trained model bear about a tenth of what an adapter from zero needs."""
+
 
 class LoraSpec(SpecModel):
-    """Low-rank adaptation (Hu et al. 2021, arXiv:2106.09685)."""
+    """The adapter of the methods `lora`, `dora` and `qlora` (Hu et al. 2021, arXiv:2106.09685)."""
 
     rank: int = Field(default=8, ge=1)
     alpha: int = Field(default=16, ge=1)
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    target_modules: list[str] = ["q_proj", "v_proj"]
+    target_modules: list[str] | Literal["all-linear"] = ["q_proj", "v_proj"]
+    """Names of the linear layers that are adapted; `all-linear`: every one but the head."""
+
+
+def _default_optimizer(data: dict[str, Any]) -> OptimizerSpec:
+    return OptimizerSpec(learning_rate=PEAK_LEARNING_RATE[data.get("method", "lora")], weight_decay=0.0)
 
 
 class FinetuneSpec(JobSpec):
-    """Fine-tune a chat model with LoRA on completions only, under DeepSpeed."""
+    """Fine-tune a chat model on conversations: an adapter or all weights, under DeepSpeed."""
 
     kind: Literal["finetune"] = "finetune"
     name: Name
     model: ModelRef
     dataset: DatasetRef
+    method: Method = "lora"
+    """`full`: all weights. `lora`: a low-rank adapter. `dora`: one that learns direction and magnitude apart (Liu et al. 2024,
+    arXiv:2402.09353). `qlora`: LoRA on a base in 4 bits (Dettmers et al. 2023, arXiv:2305.14314), on a GPU with bitsandbytes."""
     lora: LoraSpec = LoraSpec()
+    """Not used by `full`."""
+    loss_on: Literal["last_answer", "answers", "all"] = "last_answer"
+    """What is learned: the last answer of each conversation, every answer of the assistant, or every token."""
+    chat_template: str | None = Field(default=None, max_length=20_000)
+    """Jinja text that replaces the model's own chat template, and is kept with the outputs; sandboxed by transformers."""
     sequence_length: int = Field(default=256, ge=16)
     """Tokens a conversation may have; longer ones are truncated, and counted."""
+    packing: bool = True
+    """Fill sequences with several whole conversations that do not see each other. Without it a sequence is one conversation,
+    and the batch is padded to its longest one."""
     micro_batch_size: int = Field(default=4, ge=1)
+    """Sequences per rank and forward pass."""
     gradient_accumulation_steps: int = Field(default=1, ge=1)
     steps: int = Field(default=40, ge=1)
+    """Optimizer steps."""
     evaluate_every: int = Field(default=20, ge=1)
     save_every: int = Field(default=20, ge=1)
-    optimizer: OptimizerSpec = OptimizerSpec(learning_rate=5e-4, weight_decay=0.0)
+    optimizer: OptimizerSpec = Field(default_factory=_default_optimizer)
+    """The default learning rate is 5e-4, for `full` 2e-5."""
     deepspeed: DeepSpeedSpec = DeepSpeedSpec()
     precision: Literal["fp32", "bf16"] = "fp32"
     seed: int = 17
+
+    def makes(self, output: str) -> bool:
+        """Whether a job with this spec makes an output its kind may have: full fine-tuning has no adapter."""
+        return output != "adapter" or self.method != "full"

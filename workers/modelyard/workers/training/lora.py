@@ -1,7 +1,6 @@
 """Adapters on disk: written without traces of the machine, merged into their base, and the merge verified."""
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,6 @@ from typing import Any
 from modelyard.workers.recipe import Run
 
 ADAPTER_CONFIG = "adapter_config.json"
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 MERGE_TOLERANCE = {"fp32": 1e-4, "bf16": 0.5}
 """Largest allowed difference of a logit. Weights rounded to the 8 bits of bf16 move logits near 20 by tenths."""
 
@@ -28,30 +26,27 @@ class Merge:
     trainable_parameters: int
 
 
-def save_adapter(run: Run[Any], trainer: Any, folder: Path) -> None:
+def save_adapter(run: Run[Any], engine: Any, folder: Path) -> None:
     """Write the adapter as safetensors. All ranks call this: under ZeRO 3 each holds a part only."""
-    trainer.save_model(str(folder))
-    if run.rank == 0:
-        _remove_traces(run, folder)
+    import deepspeed
 
-
-def take_over_adapter(run: Run[Any], checkpoint: Path, folder: Path) -> list[float]:
-    """Write the adapter of a checkpoint whose steps are all done; return the validation losses it recorded."""
-    if run.rank == 0:
-        for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
-            shutil.copyfile(checkpoint / name, folder / name)
-        _remove_traces(run, folder)
-    history = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
-    return [entry["eval_loss"] for entry in history if "eval_loss" in entry]
+    model = engine.module
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    with deepspeed.zero.GatheredParameters(learned, enabled=engine.zero_optimization_stage() == 3):
+        if run.rank == 0:
+            # "auto" would ask a hub whether the vocabulary grew.
+            model.save_pretrained(folder, save_embedding_layers=False)
+            _remove_traces(run, folder)
 
 
 def _remove_traces(run: Run[Any], folder: Path) -> None:
-    """Remove a pickle of the trainer's arguments, a card written for a hub, and the path of the base model."""
-    for name in ("training_args.bin", "README.md"):
-        (folder / name).unlink(missing_ok=True)
+    """Remove a card written for a hub, and the path of the base model."""
+    (folder / "README.md").unlink(missing_ok=True)
     path, base = folder / ADAPTER_CONFIG, run.input("model")
     config = json.loads(path.read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = base.name or base.path.name
+    if isinstance(config["target_modules"], list):
+        config["target_modules"].sort()  # a set in PEFT: its order would differ from run to run
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 

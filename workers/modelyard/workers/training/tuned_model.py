@@ -1,0 +1,93 @@
+"""The model that is fine-tuned: a base, and what of it learns."""
+
+from pathlib import Path
+from typing import Any
+
+from modelyard.domain.specs.finetuning import FinetuneSpec
+from modelyard.workers.recipe import BadData, Run
+
+
+def load_tuned_model(run: Run[FinetuneSpec], folder: Path) -> Any:
+    """Load the base and add an adapter, unless all weights learn; the same seed gives the same adapter on every rank.
+
+    Raises `BadData` when the spec asks for what this model or machine does not have.
+    """
+    import torch
+
+    spec = run.spec
+    model = _load_base(run, folder)
+    model.config.use_cache = False
+    if spec.packing:
+        from modelyard.workers.training.packed_attention import keep_sequences_apart
+
+        keep_sequences_apart(model, spec.sequence_length)
+    torch.manual_seed(spec.seed)
+    return model if spec.method == "full" else _add_adapter(spec, model)
+
+
+def check_context(spec: FinetuneSpec, config: Any) -> None:
+    """Raise `BadData` when conversations may be longer than the model reads."""
+    context = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if context is not None and spec.sequence_length > context:
+        raise BadData(
+            f"sequence_length {spec.sequence_length} is more than the {context} tokens the model reads; "
+            f"set it to {context} or less, or choose a model with a longer context"
+        )
+
+
+def _load_base(run: Run[FinetuneSpec], folder: Path) -> Any:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    check_context(run.spec, AutoConfig.from_pretrained(folder))
+    dtype = torch.bfloat16 if run.spec.precision == "bf16" else torch.float32
+    options = {"quantization_config": _four_bits(run, dtype)} if run.spec.method == "qlora" else {}
+    try:
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, **options)
+    except OSError as error:
+        raise BadData(f"the model cannot be loaded: {error}") from error
+
+
+def _four_bits(run: Run[FinetuneSpec], dtype: Any) -> Any:
+    """Return the quantization of QLoRA: 4-bit NormalFloat, its scales quantized too. Raises `BadData` where it cannot run."""
+    from transformers import BitsAndBytesConfig
+    from transformers.utils import is_bitsandbytes_available
+
+    if run.device != "cuda":
+        raise BadData("method qlora: 4-bit weights need a GPU, and this job runs on a CPU; choose lora, or a worker with GPUs")
+    if not is_bitsandbytes_available():
+        raise BadData("method qlora: bitsandbytes is not installed on this worker; pip install bitsandbytes, or choose lora")
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+    )
+
+
+def _add_adapter(spec: FinetuneSpec, model: Any) -> Any:
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+
+    lora = spec.lora
+    if lora.target_modules != "all-linear":
+        _check_targets(lora.target_modules, model)
+    if spec.method == "qlora":
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        use_dora=spec.method == "dora",
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, config)
+
+
+def _check_targets(wanted: list[str], model: Any) -> None:
+    """Raise `BadData` for a name no linear layer has; PEFT would be content with one that fits."""
+    from torch.nn import Linear
+    from transformers.pytorch_utils import Conv1D
+
+    layers = [name for name, module in model.named_modules() if isinstance(module, (Linear, Conv1D))]
+    unknown = [name for name in wanted if not any(layer == name or layer.endswith(f".{name}") for layer in layers)]
+    if unknown:
+        present = ", ".join(sorted({layer.rsplit(".", 1)[-1] for layer in layers}))
+        raise BadData(f"lora.target_modules: the model has no {', '.join(unknown)}; it has {present}, or choose all-linear")
