@@ -16,9 +16,10 @@ ONLINE = frozenset({"import"})
 """Kinds that may fetch from the model hub, which libraries decide when they are imported."""
 
 _MODEL = ("torch", "transformers", "transformers.models.llama.modeling_llama", "transformers.models.auto.tokenization_auto")
+_CONVERSATIONS = tuple(f"modelyard.workers.training.{each}" for each in ("token_loss", "packed_attention"))
 HEAVY: dict[str, tuple[str, ...]] = {
     "pretrain": (*_MODEL, "deepspeed", "deepspeed.ops", "deepspeed.runtime.utils"),
-    "finetune": (*_MODEL, "deepspeed", "deepspeed.ops", "datasets", "peft", "modelyard.workers.training.supervised_trainer"),
+    "finetune": (*_MODEL, "deepspeed", "deepspeed.ops", "deepspeed.runtime.utils", "peft", *_CONVERSATIONS),
     "prompt": (*_MODEL, "modelyard.workers.language_model"),
     "evaluate": (*_MODEL, "modelyard.workers.language_model"),
     "deploy": (*_MODEL, "modelyard.workers.language_model", "modelyard.workers.serving.application"),

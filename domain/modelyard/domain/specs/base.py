@@ -21,6 +21,10 @@ class JobSpec(SpecModel):
         """Whether the same spec with the same inputs makes the same outputs, so that they need not be made twice."""
         return True
 
+    def makes(self, output: str) -> bool:
+        """Whether a job with this spec makes `output`, one of those its kind may make."""
+        return True
+
 
 @dataclass(frozen=True)
 class Reference:

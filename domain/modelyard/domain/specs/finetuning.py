@@ -62,5 +62,5 @@ class FinetuneSpec(JobSpec):
     seed: int = 17
 
     def makes(self, output: str) -> bool:
-        """Whether a job with this spec makes an output its kind may have: full fine-tuning has no adapter."""
+        """Full fine-tuning has no adapter."""
         return output != "adapter" or self.method != "full"

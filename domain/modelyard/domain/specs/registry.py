@@ -28,7 +28,7 @@ class Kind:
     stage: str
     """The queue family and the worker speciality it needs."""
     outputs: dict[str, str]
-    """What it makes: output name -> type of thing. The first is what `${step}` means in a pipeline."""
+    """What it may make: output name -> type of thing. The first is what `${step}` means in a pipeline; see `JobSpec.makes`."""
     wants_gpu: bool = True
     """Whether it takes a GPU slot where the worker has one; otherwise always a CPU slot."""
     can_resume: bool = False
