@@ -56,6 +56,16 @@ class TestCreate:
                 "jobs.b.spec.model",
                 "that step makes model",
             ),
+            (
+                {
+                    "a": step("import"),
+                    "b": step("finetune", model="${a}", method="full"),
+                    "c": step("deploy", model="${b.adapter}"),
+                },
+                UnknownReference,
+                "jobs.c.spec.model",
+                "that step makes model$",
+            ),
             ({"a": step("import"), "b": step("pretrain")}, UnknownReference, "jobs.b.spec.dataset", "does not exist"),
             (
                 {"a": step("import"), "b": step("finetune", model="${a}")},

@@ -1,4 +1,4 @@
-"""The pure parts of training: schedule, configuration, data order, labels."""
+"""The pure parts of training: schedule, configuration, data order."""
 
 import math
 from pathlib import Path
@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 
 from modelyard.domain.specs import parse_spec
-from modelyard.workers.recipe import BadData
-from modelyard.workers.training.completions import IGNORED, tokenize_completions
 from modelyard.workers.training.deepspeed_config import derive_config, merge
 from modelyard.workers.training.schedule import learning_rate_at
 from modelyard.workers.training.token_store import TokenStore, numbers_at, spread_numbers, write_tokens
@@ -87,43 +85,6 @@ class TestTokenStore:
     def test_an_empty_corpus_has_no_sequence(self, tmp_path: Path) -> None:
         (tmp_path / "tokens.bin").touch()
         assert len(TokenStore(tmp_path / "tokens.bin", 16)) == 0
-
-
-class TestTokenizeCompletions:
-    @pytest.fixture
-    def tokenizer(self, tiny_model: Path) -> Any:
-        from transformers import AutoTokenizer
-
-        return AutoTokenizer.from_pretrained(tiny_model)
-
-    @staticmethod
-    def row(*turns: str) -> dict[str, Any]:
-        return {"messages": [{"role": ("user", "assistant")[n % 2], "content": turn} for n, turn in enumerate(turns)]}
-
-    def test_labels_cover_the_last_answer_with_its_end_and_nothing_else(self, tokenizer: Any) -> None:
-        row = self.row("the apple", "one answer", "the river", "another answer")
-        (example,) = tokenize_completions([row], tokenizer, 256).examples
-        learned = [label for label in example["labels"] if label != IGNORED]
-        assert tokenizer.decode(learned) == "another answer<|im_end|>\n"
-        assert tokenizer.decode(example["input_ids"]).count("answer") == 2
-        # What is learned is a suffix of what is read, token by token.
-        assert example["input_ids"][-len(learned) :] == learned
-
-    def test_counts_what_is_cut_and_what_is_lost(self, tokenizer: Any) -> None:
-        rows = [self.row("a", "b"), self.row("a", "b" * 200), self.row("a" * 200, "b")]
-        found = tokenize_completions(rows, tokenizer, 64)
-        assert (len(found.examples), found.truncated, found.dropped) == (2, 1, 1)
-        assert max(len(example["input_ids"]) for example in found.examples) == 64
-
-    def test_adds_the_end_a_template_forgets(self, tokenizer: Any) -> None:
-        tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }} {% endfor %}"
-        (example,) = tokenize_completions([self.row("a", "b")], tokenizer, 64).examples
-        assert example["labels"][-1] == tokenizer.eos_token_id
-
-    def test_refuses_a_model_without_a_template(self, tokenizer: Any) -> None:
-        tokenizer.chat_template = None
-        with pytest.raises(BadData, match="no chat template"):
-            tokenize_completions([self.row("a", "b")], tokenizer, 64)
 
 
 def test_a_fresh_model_guesses_evenly() -> None:

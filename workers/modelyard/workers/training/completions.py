@@ -96,7 +96,8 @@ def _render(messages: list[Message], tokenizer: Any, loss_on: LossOn) -> tuple[s
         return text, [_answer_span(messages, place, text, tokenizer) for place in _answer_places(messages)]
     prompt, _ = split_completion(messages)
     # Templates that write the past differently from the present still agree up to where the answer starts.
-    return text, [(len(os.path.commonprefix([_until_answer(prompt, tokenizer), text])), len(text))]
+    shared = os.path.commonprefix([_until_answer(prompt, tokenizer), text])  # noqa: RUF071 - of characters, as meant
+    return text, [(len(shared), len(text))]
 
 
 def _answer_places(messages: list[Message]) -> list[int]:

@@ -1,7 +1,7 @@
 """Attention over sequences laid end to end in one row, each of which sees itself only.
 
 `transformers` keeps packed sequences apart by a mask of (tokens × tokens), which computes all that it then hides. Here the
-cost is that of the sequences one by one: by torch's kernel for variable lengths where it runs (a GPU, 16 bits), by a loop elsewhere.
+cost is that of the sequences one by one: by torch's kernel for variable lengths where it runs (a GPU, 16 bits), else by a loop.
 """
 
 import inspect

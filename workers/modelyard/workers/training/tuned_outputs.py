@@ -12,7 +12,11 @@ from modelyard.workers.training.llama import save_model
 from modelyard.workers.training.lora import merge_adapter, save_adapter
 
 MERGE_SAMPLE_TOKENS = 64
-LEARNED = {"last_answer": "the last answer of each conversation", "answers": "every answer of the assistant", "all": "every token"}
+LEARNED = {
+    "last_answer": "the last answer of each conversation",
+    "answers": "every answer of the assistant",
+    "all": "every token",
+}
 
 
 def save_weights(run: Run[FinetuneSpec], engine: Any) -> None:
@@ -23,9 +27,7 @@ def save_weights(run: Run[FinetuneSpec], engine: Any) -> None:
         save_adapter(run, engine, run.output_folder("adapter"))
 
 
-def hand_over(
-    run: Run[FinetuneSpec], base: Path, conversations: Conversations, figures: dict[str, Any], started: float
-) -> None:
+def hand_over(run: Run[FinetuneSpec], base: Path, conversations: Conversations, figures: dict[str, Any], started: float) -> None:
     """Merge, write cards, and announce the outputs; on rank 0. `started`: `time.monotonic()` when the recipe began."""
     import transformers
 

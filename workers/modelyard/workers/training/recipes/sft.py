@@ -111,21 +111,19 @@ def _train(run: Run[FinetuneSpec], engine: Any, conversations: Conversations, pr
             mean_token_accuracy=correct / predictions, tokens_per_second=tokens / elapsed,
         )  # fmt: skip
         run.progress(progress.step / spec.steps, f"step {progress.step} of {spec.steps}, loss {loss:.3f}")
-        is_last = progress.step == spec.steps
-        if progress.step % spec.evaluate_every == 0 or is_last:
+        is_last, pauses = progress.step == spec.steps, run.pauses_at(progress.step)
+        if progress.step % spec.evaluate_every == 0 or is_last or pauses:
             _validate(run, engine, conversations, progress)
-        if progress.step % spec.save_every == 0 or is_last or stops:
+        if progress.step % spec.save_every == 0 or is_last or stops or pauses:
             _save_checkpoint(run, engine, progress, loss)
-        if stops and not is_last:
+        if (stops or pauses) and not is_last:
             leave_ranks()
             raise Stopped
     return seconds
 
 
-def _step(
-    run: Run[FinetuneSpec], engine: Any, conversations: Conversations, step: int
-) -> tuple[float, float, float, float]:
-    """Do one optimizer step; return its learning rate, this rank's summed loss and right guesses, and the norm of all gradients."""
+def _step(run: Run[FinetuneSpec], engine: Any, conversations: Conversations, step: int) -> tuple[float, float, float, float]:
+    """Do one optimizer step; return its rate, this rank's summed loss and right guesses, and the norm of all gradients."""
     import torch
 
     from modelyard.workers.training.token_loss import sum_losses
