@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from modelyard.workers.recipe import BadData
-from modelyard.workers.training.packing import Course, group_by_length, pack
+from modelyard.workers.training.grouping import Course, group_by_length, pack
 
 LENGTHS = [3, 8, 5, 5, 2, 9, 1, 4]
 

@@ -1,6 +1,7 @@
 """From what a user asks for to a training run as numbers. Pure."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from modelyard.domain.jobs.queues import Shape as Slots
@@ -41,8 +42,20 @@ def _pretraining(spec: PretrainSpec, slots: Slots, accelerator: Accelerator) -> 
 
 
 def _finetuning(spec: FinetuneSpec, shape: Shape, slots: Slots, accelerator: Accelerator) -> Setup:
-    adapter = Adapter(spec.lora.rank, tuple(spec.lora.target_modules))
-    return _training(spec, shape, slots, accelerator, adapter)
+    setup = _training(spec, shape, slots, accelerator, _adapter(spec))
+    return replace(setup, is_padded=not spec.packing)
+
+
+def _adapter(spec: FinetuneSpec) -> Adapter | None:
+    targets = spec.lora.target_modules
+    if spec.method == "full":
+        return None
+    return Adapter(
+        rank=spec.lora.rank,
+        targets=(targets,) if isinstance(targets, str) else tuple(targets),
+        has_magnitudes=spec.method == "dora",
+        is_base_quantized=spec.method == "qlora",
+    )
 
 
 def _training(
@@ -60,5 +73,4 @@ def _training(
         precision=spec.precision,
         zero_stage=spec.deepspeed.zero_stage,
         adapter=adapter,
-        is_padded=adapter is not None,
     )

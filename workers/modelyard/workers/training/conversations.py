@@ -8,7 +8,7 @@ from modelyard.domain.specs.finetuning import FinetuneSpec
 from modelyard.workers.dataset import PreparedDataset
 from modelyard.workers.recipe import BadData, Run
 from modelyard.workers.training.completions import CompletionSet, Example, tokenize_completions
-from modelyard.workers.training.packing import Course, Group, group_by_length, pack
+from modelyard.workers.training.grouping import Course, Group, group_by_length, pack
 
 VALIDATION_CONVERSATIONS = 32
 """Held-out conversations per validation, the first ones and always the same."""
