@@ -207,11 +207,14 @@ class Run(Generic[S]):
             return None
 
 
-def run_recipe(main: Callable[[Run[S]], None]) -> None:
-    """Start a recipe from the command line and turn how it ends into an exit code the runner understands."""
+def run_recipe(main: Callable[[Run[S]], None], folder: Path | None = None) -> None:
+    """Start a recipe and turn how it ends into an exit code the runner understands.
+
+    `folder`: its run folder; else the command line says.
+    """
     # A run that stands still is asked where, before it is ended: the stacks of all threads go to the log.
     faulthandler.register(signal.SIGUSR1, file=sys.stderr, all_threads=True)
-    run = _open_run()
+    run = open_run(folder) if folder else _open_named_run()
     run.phase("load")
     try:
         main(run)
@@ -249,18 +252,23 @@ def _reason_of(error: Exception) -> str:
     return "user_code"
 
 
-def _open_run() -> Run[Any]:
+def _open_named_run() -> Run[Any]:
     parser = argparse.ArgumentParser(description="Run one Modelyard recipe.")
     parser.add_argument("--run-dir", type=Path, required=True, help="folder for events, checkpoints and outputs")
     parser.add_argument("--spec", type=Path, help="YAML with `spec:` and `inputs:` (name -> folder), to start by hand")
     arguments = parser.parse_args()
     folder: Path = arguments.run_dir.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    document = _document_from_yaml(arguments.spec) if arguments.spec else json.loads((folder / "run.json").read_text())
+    return open_run(folder, arguments.spec)
+
+
+def open_run(folder: Path, spec_file: Path | None = None) -> Run[Any]:
+    """Read what the runner wants done, or a YAML file where a recipe is started by hand. Leaves if that is invalid."""
+    document = _document_from_yaml(spec_file) if spec_file else json.loads((folder / "run.json").read_text(encoding="utf-8"))
     try:
         spec = parse_spec(document["spec"])
     except ValidationError as error:
-        sys.exit(f"{arguments.spec or folder / 'run.json'}: {error}")
+        sys.exit(f"{spec_file or folder / 'run.json'}: {error}")
     inputs = {name: Input(**{**value, "path": Path(value["path"])}) for name, value in document.get("inputs", {}).items()}
     resume = document.get("resume_from")
     return Run(

@@ -14,9 +14,11 @@ from modelyard.kit.logs import get_logger
 from modelyard.kit.settings import Settings
 from modelyard.kit.slots import HeldSlots
 from modelyard.workers.engine.capacity import Capacity
+from modelyard.workers.engine.handover import Handover, make_handover
 from modelyard.workers.engine.nursery import Nursery
 from modelyard.workers.engine.processes import EXIT_ALREADY_RUNNING, kill_tagged, start_runner, tag_of
 from modelyard.workers.engine.warm_runner import WarmRunner
+from modelyard.workers.runner.deadline import boot_time
 
 Runner = subprocess.Popen[bytes] | WarmRunner
 log = get_logger(__name__)
@@ -41,11 +43,12 @@ class Engine:
             self.capacity.settle(ticket_id)
             return False
         try:
-            job = self._claim(queue, held)
-            if job is None:
+            claimed = self._claim(queue, held)
+            if claimed is None:
                 return True
             fault("claim_after_commit_before_runner")
-            runner = self.start(job, held)
+            job, handover = claimed
+            runner = self.start(job, held, handover=handover)
         finally:
             held.release()
             self.capacity.settle(ticket_id)
@@ -61,18 +64,21 @@ class Engine:
             if runner.poll() is None:
                 runner.terminate()
 
-    def _claim(self, queue: str, held: HeldSlots) -> Job | None:
+    def _claim(self, queue: str, held: HeldSlots) -> tuple[Job, Handover | None] | None:
         names = [slot.name for slot in held.slots]
         with self.database.write() as session:
+            session.connection()  # where writers queue up; how long that took is not time the lease has run
+            claimed_at = boot_time()
             job = claim(session, queue, self.worker_id, names, self.settings.lease_seconds)
-            if job is not None:
-                fault("claim_before_commit")
-            return job
+            if job is None:
+                return None
+            fault("claim_before_commit")
+            return job, make_handover(session, job, claimed_at) if self.nursery else None
 
-    def start(self, job: Job, held: HeldSlots, node_rank: int = 0) -> Runner | None:
+    def start(self, job: Job, held: HeldSlots, node_rank: int = 0, handover: Handover | None = None) -> Runner | None:
         """Start the runner of an attempt, or of one node of it; None where that was not possible."""
         try:
-            runner: Runner | None = self.nursery.start_runner(job, held, node_rank) if self.nursery else None
+            runner: Runner | None = self.nursery.start_runner(job, held, node_rank, handover) if self.nursery else None
             runner = runner or start_runner(self.settings, job.id, job.attempt, held, node_rank)
         except OSError as error:  # no disk, no memory, no process: this machine's trouble, not the job's
             self._report_lost(job, f"{self.worker_id} could not start a runner: {error}")

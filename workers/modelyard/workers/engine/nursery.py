@@ -11,9 +11,10 @@ from modelyard.domain.jobs.tables import Job
 from modelyard.domain.specs.registry import KINDS
 from modelyard.kit.settings import Settings
 from modelyard.kit.slots import HeldSlots
-from modelyard.workers.engine.orders import Order, write_environment
+from modelyard.workers.engine.handover import Handover
+from modelyard.workers.engine.orders import Order, Papers, write_papers
 from modelyard.workers.engine.parent_keeper import ParentKeeper
-from modelyard.workers.engine.processes import run_folder, runner_arguments, runner_environment, tag_of
+from modelyard.workers.engine.processes import run_folder, runner_environment, tag_of
 from modelyard.workers.engine.warm_runner import WarmRunner
 from modelyard.workers.registry import HEAVY, ONLINE, RECIPES
 from modelyard.workers.runner.rank_environment import library_settings, without_secrets
@@ -85,16 +86,17 @@ class Nursery:
         """Those that keep the parents, the warmest first."""
         return [parent for parent in (self._parents.heavy, self._parents.light) if parent is not None]
 
-    def start_runner(self, job: Job, held: HeldSlots, node_rank: int = 0) -> WarmRunner | None:
+    def start_runner(self, job: Job, held: HeldSlots, node_rank: int = 0, handover: Handover | None = None) -> WarmRunner | None:
         """Fork the runner of an attempt; None if no parent suits it now."""
-        environment = write_environment(runner_environment(self._settings, tag_of(job.id, job.attempt, node_rank), held))
+        environment = runner_environment(self._settings, tag_of(job.id, job.attempt, node_rank), held)
+        papers = write_papers(Papers(environment, handover.to_document() if handover else None))
         try:
             for parent in self._suitable(job, held):
-                runner = parent.bear(self._order(parent, job, held, node_rank), (environment, *held.descriptors))
+                runner = parent.bear(self._order(parent, job, held, node_rank), (papers, *held.descriptors))
                 if runner is not None:
                     return runner
         finally:
-            os.close(environment)
+            os.close(papers)
         return None
 
     def _suitable(self, job: Job, held: HeldSlots) -> list[ParentKeeper]:
@@ -106,7 +108,9 @@ class Nursery:
         return Order(
             number=parent.next_number(),
             folder=str(run_folder(self._settings, job.id, job.attempt, node_rank)),
-            arguments=runner_arguments(job.id, job.attempt, node_rank),
+            job_id=job.id,
+            attempt=job.attempt,
+            node_rank=node_rank,
             module=RECIPES[job.kind],
             ranks=len(held.slots),
         )

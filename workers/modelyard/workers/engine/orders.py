@@ -16,13 +16,14 @@ EXIT_NOT_FORKABLE = 69
 
 @dataclass(frozen=True)
 class Order:
-    """Fork a runner. With it come its environment, as a file, and the descriptors of its slots."""
+    """Fork a runner. With it come its papers, as a file, and the descriptors of its slots."""
 
     number: int
     """Tells the answers apart."""
     folder: str
-    arguments: list[str]
-    """Of the runner's `main`."""
+    job_id: str
+    attempt: int
+    node_rank: int
     module: str
     ranks: int
 
@@ -72,20 +73,28 @@ def receive(channel: socket.socket) -> tuple[Message, list[int]] | None:
     return _TYPES[fields.pop("type")](**fields), descriptors
 
 
-def write_environment(environment: dict[str, str]) -> int:
-    """An environment as a file in memory that only those it is passed to can read."""
-    descriptor = os.memfd_create("environment", os.MFD_CLOEXEC)
+@dataclass(frozen=True)
+class Papers:
+    """What is only for the runner's eyes, and may be long."""
+
+    environment: dict[str, str]
+    handover: dict[str, Any] | None = None
+    """See `Handover.to_document`."""
+
+
+def write_papers(papers: Papers) -> int:
+    """Papers as a file in memory that only those it is passed to can read."""
+    descriptor = os.memfd_create("papers", os.MFD_CLOEXEC)
     with os.fdopen(os.dup(descriptor), "wb") as file:
-        file.write(json.dumps(environment).encode())
+        file.write(json.dumps(asdict(papers)).encode())
     return descriptor
 
 
-def read_environment(descriptor: int) -> dict[str, str]:
-    """Read an environment and let go of it."""
+def read_papers(descriptor: int) -> Papers:
+    """Read papers and let go of them."""
     with os.fdopen(descriptor, "rb") as file:
         file.seek(0)
-        environment: dict[str, str] = json.loads(file.read())
-    return environment
+        return Papers(**json.loads(file.read()))
 
 
 def resident_megabytes() -> int:

@@ -18,13 +18,14 @@ from pathlib import Path
 from setproctitle import setproctitle
 
 from modelyard.kit.settings import get_settings
+from modelyard.workers.engine.handover import Handover
 from modelyard.workers.engine.orders import (
     EXIT_NOT_FORKABLE,
     Born,
     Ended,
     Order,
     Ready,
-    read_environment,
+    read_papers,
     receive,
     resident_megabytes,
     send,
@@ -117,7 +118,7 @@ class WarmParent:
         os.close(descriptor)
         send(self._channel, Ended(number, os.waitstatus_to_exitcode(status)))
 
-    def _become_runner(self, order: Order, environment: int, slots: Sequence[int]) -> int:
+    def _become_runner(self, order: Order, papers: int, slots: Sequence[int]) -> int:
         os.setsid()
         self._channel.close()
         for descriptor in self._children:
@@ -127,13 +128,16 @@ class WarmParent:
         send_output_to(folder / "runner.log")
         alive = runner.hold(folder)
         # Before the secrets are read and before there are threads: ranks inherit neither.
-        waiting = fork_ranks(order.module, folder, order.ranks, foreign=(environment,))
+        waiting = fork_ranks(order.module, folder, order.ranks, foreign=(papers,))
+        given = read_papers(papers)
         os.environ.clear()
-        os.environ.update(read_environment(environment))
+        os.environ.update(given.environment)
         os.environ["MODELYARD_SLOT_DESCRIPTORS"] = ",".join(map(str, slots))
         get_settings.cache_clear()
         setproctitle(f"{runner.__name__} --run-dir {folder} runner")
-        return runner.main(order.arguments, runner.Birth(wait_at_gates(waiting), alive))
+        handover = Handover.from_document(given.handover) if given.handover else None
+        birth = runner.Birth(wait_at_gates(waiting), alive, handover)
+        return runner.run(get_settings(), order.job_id, order.attempt, order.node_rank, birth)
 
 
 if __name__ == "__main__":

@@ -54,16 +54,23 @@ class Lease:
         self.stop_requested: str | None = None
         """Why the platform wants the attempt to save and leave."""
 
-    def start(self) -> None:
-        """Begin to renew, and to watch."""
+    def start(self, claimed_at: float | None = None) -> None:
+        """Begin to renew, and to watch.
+
+        `claimed_at`: a moment of `boot_time()` before the claim, where it is known: until the first renewal that serves as one.
+        """
+        if claimed_at is not None:
+            self._renewed_at = claimed_at
+            self._held.set()
         self._deadline.move(self._renewed_at + self._seconds * DEADLINE_SHARE)
         for name, action in (("lease", self._keep), ("lease watch", self._watch)):
             threading.Thread(target=action, name=name, daemon=True).start()
 
     def wait_until_held(self) -> None:
-        """Return once the lease was renewed by this process: only then does its deadline say when to end what it starts.
+        """Return once its deadline says when to end what this process starts: by the moment of the claim, or of a renewal.
 
-        How long ago the claim was, e.g. by a worker frozen in between, it cannot know. The deadline ends the wait.
+        Where it was not told how long ago the claim was, e.g. by a worker frozen in between, it has to renew first. The
+        deadline ends the wait.
         """
         self._held.wait()
 
@@ -74,6 +81,8 @@ class Lease:
             self._deadline.disarm()
 
     def _keep(self) -> None:
+        if self._held.is_set():
+            self._released.wait(max(self._renewed_at + self._interval - boot_time(), 0.0))
         while not self._released.is_set():
             self._renew()
             self._released.wait(self._interval)

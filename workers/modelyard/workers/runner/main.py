@@ -11,33 +11,30 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from modelyard.domain.deployments.repository import open_deployment
 from modelyard.domain.jobs.lifecycle import Outcome, StaleAttempt
-from modelyard.domain.jobs.ownership import finish, own
-from modelyard.domain.jobs.repository import list_attempts, list_resumable
-from modelyard.domain.jobs.tables import Job
+from modelyard.domain.jobs.ownership import finish
 from modelyard.domain.specs import KINDS
 from modelyard.kit.database import Database
 from modelyard.kit.faults import fault
-from modelyard.kit.identifiers import new_secret
 from modelyard.kit.logs import get_logger, set_up_logs
 from modelyard.kit.settings import Settings, get_settings
 from modelyard.kit.storage import ArtifactStore, DamagedArtifact
+from modelyard.workers.engine.handover import Handover
 from modelyard.workers.engine.processes import ALIVE_FILE, EXIT_ALREADY_RUNNING, run_folder
 from modelyard.workers.runner.gang import gang_of
-from modelyard.workers.runner.inputs import MissingInput, Resume, export_interactions, fetch_inputs, find_resume, locate_inputs
+from modelyard.workers.runner.inputs import MissingInput
 from modelyard.workers.runner.keeping import CheckpointKeeper
 from modelyard.workers.runner.lease import Lease, renewal_of
 from modelyard.workers.runner.member import run_member
 from modelyard.workers.runner.membership import Membership
 from modelyard.workers.runner.outcome import Ending, describe_pause
 from modelyard.workers.runner.outputs import keep_checkpoint
-from modelyard.workers.runner.preparation import RESUME_FOLDER, make_launch, write_document
+from modelyard.workers.runner.preparation import RESUME_FOLDER, make_launch, prepare, take_over
 from modelyard.workers.runner.ranks import Ranks, adopt_orphans
 from modelyard.workers.runner.reading import EventReader, LogReader
 from modelyard.workers.runner.stalls import watch_for_stalls
 from modelyard.workers.runner.supervisor import Supervisor
-from modelyard.workers.runner.time_limit import describe_time_limit, find_time_left
+from modelyard.workers.runner.time_limit import describe_time_limit
 
 log = get_logger(__name__)
 
@@ -49,6 +46,8 @@ class Birth:
     ranks: Ranks
     alive: int
     """The attempt's sign of life, see `hold`."""
+    handover: Handover | None = None
+    """What the worker knew, if it knew everything."""
 
 
 class AlreadyRunning(SystemExit):
@@ -59,28 +58,30 @@ class AlreadyRunning(SystemExit):
         log.warning("not started: a process of this attempt is alive", locked=str(folder / ALIVE_FILE))
 
 
-def main(arguments: Sequence[str] | None = None, birth: Birth | None = None) -> int:
-    """Run one attempt of a job. Exit code 0: reported, or no longer ours to report.
-
-    `birth`: given when this process was forked; a runner started as a program makes its own.
-    """
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one attempt of a job, as a program. Exit code 0: reported, or no longer ours to report."""
     parser = argparse.ArgumentParser(description="Supervise one attempt of a job (started by a worker).")
     parser.add_argument("--job", required=True)
     parser.add_argument("--attempt", type=int, required=True)
     parser.add_argument("--node-rank", type=int, default=0)
     given = parser.parse_args(arguments)
     settings = get_settings()
+    birth = Birth(Ranks(), hold(run_folder(settings, given.job, given.attempt, given.node_rank)))
+    return run(settings, given.job, given.attempt, given.node_rank, birth)
+
+
+def run(settings: Settings, job_id: str, attempt: int, node_rank: int, birth: Birth) -> int:
+    """Run one attempt of a job, or one node of it. Returns the exit code, see `main`."""
     set_up_logs(settings.log_level)
-    birth = birth or Birth(Ranks(), hold(run_folder(settings, given.job, given.attempt, given.node_rank)))
     adopt_orphans()
     stop = _catch_signals()
     database = Database(settings.database)
     try:
-        if given.node_rank:
-            membership = Membership(database, given.job, given.attempt, given.node_rank)
+        if node_rank:
+            membership = Membership(database, job_id, attempt, node_rank)
             run_member(settings, membership, birth.ranks, birth.alive, stop)
         else:
-            _run(settings, database, given.job, given.attempt, birth, stop)
+            _run(settings, database, job_id, attempt, birth, stop)
     except StaleAttempt as error:
         log.warning("stopped", reason=str(error))
     finally:
@@ -106,23 +107,26 @@ def hold(folder: Path) -> int:
 def _run(settings: Settings, database: Database, job_id: str, attempt: int, birth: Birth, stop: dict[str, Any]) -> None:
     folder = run_folder(settings, job_id, attempt)
     lease = Lease(renewal_of(database, job_id, attempt, settings.lease_seconds), settings.lease_seconds, birth.ranks.kill)
-    lease.start()
+    handover = birth.handover if birth.handover and birth.handover.is_fresh(settings.lease_seconds) else None
+    lease.start(handover.claimed_at if handover else None)
     store = ArtifactStore(settings.artifacts, settings.folder("cache") / "artifacts")
     try:
-        job, resume = _prepare(settings, database, store, folder, job_id, attempt)
+        if handover:
+            task = take_over(settings, store, folder, handover)
+        else:
+            task = prepare(settings, database, store, folder, job_id, attempt)
     except (MissingInput, DamagedArtifact, FileNotFoundError) as error:
         lease.release()
         with database.write() as session:
             finish(session, job_id, attempt, Outcome.BAD_DATA, f"An input cannot be read: {error}")
         return
+    job, time_left, resume = task.job, task.time_left_seconds, task.resume
     if resume is not None and job.pause_at_step is not None and resume.step >= job.pause_at_step:
         # An earlier attempt saved where the job pauses, and was lost before it could say so.
         with database.write() as session:
             finish(session, job_id, attempt, Outcome.PAUSED, describe_pause(job.pause_at_step))
         lease.release()
         return
-    with database.read() as session:
-        time_left = find_time_left(session, job)
     if time_left is not None and time_left <= 0:
         with database.write() as session:
             finish(session, job_id, attempt, Outcome.TIMEOUT, describe_time_limit(session, job))
@@ -159,39 +163,6 @@ def _run(settings: Settings, database: Database, job_id: str, attempt: int, birt
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     shutil.rmtree(folder / RESUME_FOLDER, ignore_errors=True)
     return None
-
-
-def _prepare(
-    settings: Settings, database: Database, store: ArtifactStore, folder: Path, job_id: str, attempt: int
-) -> tuple[Job, Resume | None]:
-    """Write `run.json`: everything the recipe is told."""
-    token = new_secret("srv")
-    with database.write() as session:
-        job = own(session, job_id, attempt)
-        located = locate_inputs(session, job.inputs)
-        if job.kind == "deploy":
-            open_deployment(session, job, job.spec["name"], job.inputs["model"]["id"], token)
-        checkpoints = list_resumable(session, job_id)
-    with database.read() as session:  # may be long; costs nothing where there is no deployment
-        for entry in located.values():
-            if entry["type"] == "deployment":
-                export_interactions(session, entry["id"], job.spec["max_interactions"], folder / "interactions")
-    resume = find_resume(checkpoints, store, job.nodes, folder / RESUME_FOLDER)
-    if resume is not None:
-        with database.write() as session:
-            own(session, job_id, attempt)
-            newest = list_attempts(session, job_id)[-1]
-            newest.resumed_from_step, newest.resumed_from = resume.step, resume.checkpoint_id
-    write_document(folder, job, fetch_inputs(store, located, folder), resume, _options(settings, job, token))
-    return job, resume
-
-
-def _options(settings: Settings, job: Job, token: str) -> dict[str, Any]:
-    if job.kind == "deploy":
-        return {"token": token, "host": settings.serve_host, "port": 0, "advertise_host": settings.advertise_host}
-    if job.kind == "import":
-        return {"import_dir": str(settings.import_root)}
-    return {}
 
 
 def _catch_signals() -> dict[str, Any]:

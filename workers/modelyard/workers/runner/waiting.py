@@ -61,7 +61,7 @@ def _be_rank(module: str, folder: Path, rank: int, gate: int, closed: tuple[int,
     _wake_libraries()
     recipe = importlib.import_module(module)
     sys.argv = [str(recipe.__file__), "--run-dir", str(folder)]
-    run_recipe(recipe.main)
+    run_recipe(recipe.main, folder)
     return 0
 
 
