@@ -8,9 +8,11 @@ import time
 from typing import Any
 
 from modelyard.workers.recipe import Run, Stopped
+from modelyard.workers.registry import RECIPES
 
 PARENT = dict(os.environ)
 """What the process knew that imported this first: a warm parent."""
+RECIPES["prepare"] = __name__
 
 
 def main(run: Run[Any]) -> None:

@@ -15,6 +15,8 @@ import psutil
 import pytest
 from factories import Factory
 
+from modelyard.domain.jobs.lifecycle import Outcome
+from modelyard.domain.jobs.ownership import finish
 from modelyard.domain.jobs.tables import Job
 from modelyard.kit.settings import Settings
 from modelyard.kit.slots import SlotPool
@@ -22,11 +24,13 @@ from modelyard.workers.engine import nursery as nurseries
 from modelyard.workers.engine import parent_keeper
 from modelyard.workers.engine.attempts import Engine
 from modelyard.workers.engine.capacity import Capacity
+from modelyard.workers.engine.handover import Handover
 from modelyard.workers.engine.nursery import Nursery
 from modelyard.workers.engine.parent_keeper import ParentKeeper
 from modelyard.workers.engine.processes import EXIT_ALREADY_RUNNING, find_tagged, kill_tagged, run_folder, start_runner, tag_of
 from modelyard.workers.engine.warm_parent import NotForkable, check_forkable
 from modelyard.workers.engine.warm_runner import EXIT_UNKNOWN, WarmRunner
+from modelyard.workers.runner.deadline import boot_time
 from modelyard.workers.runner.main import AlreadyRunning, hold
 
 PASSWORD = "secret-of-the-store"
@@ -70,11 +74,17 @@ class Cot:
         assert process is not None
         return psutil.Process(process.pid)
 
-    def start(self) -> WarmRunner:
+    @property
+    def spare(self) -> psutil.Process:
+        """The runner the parent forked ahead, once there is one."""
+        process: psutil.Process = until(lambda: next(iter(self.parent.children()), None), "a spare")
+        return process
+
+    def start(self, handover: Handover | None = None) -> WarmRunner:
         """Fork the runner; its slots are its own from now on."""
         held = self.pool.take(2, "cpu")
         assert held is not None
-        runner = self.nursery.start_runner(self.job, held)
+        runner = self.nursery.start_runner(self.job, held, handover=handover)
         held.release()
         assert runner is not None
         return runner
@@ -182,6 +192,51 @@ class TestBear:
         assert kill_tagged(tag) == 7
         assert find_tagged(cot.settings.data_dir) == {}
         assert is_alive(cot.parent.pid)
+
+
+class TestTellAhead:
+    def test_the_recipe_begins_while_the_database_answers_nobody(self, cot: Cot) -> None:
+        with cot.factory.database.write() as session:
+            session.connection()  # nobody else writes meanwhile: neither a renewal, nor who would find out what to do
+            runner = cot.start(Handover(cot.job, {}, boot_time()))
+            cot.seen()
+        (cot.folder / "end").touch()
+        assert runner.wait() == 0, cot.log()
+        assert cot.after().state == "succeeded"
+
+    def test_what_was_claimed_too_long_ago_is_asked_again(self, cot: Cot) -> None:
+        with cot.factory.database.write() as session:
+            finish(session, cot.job.id, 1, Outcome.NODE_LOST)  # as the scheduler does while a worker is frozen
+        runner = cot.start(Handover(cot.job, {}, boot_time() - 2 * cot.settings.lease_seconds))
+        assert runner.wait() == 0
+        assert "stopped" in cot.log()
+        assert not (cot.folder / "run.json").exists()
+
+
+class TestSpare:
+    def test_it_becomes_the_runner_and_another_takes_its_place(self, cot: Cot) -> None:
+        spare = cot.spare
+        runner = cot.start()
+        assert runner.pid == spare.pid
+        assert cot.seen(0)["environment"]["RANK"] == "0"
+        until(lambda: len(cot.parent.children()) == 2, "another spare")
+        (cot.folder / "end").touch()
+        assert runner.wait() == 0, cot.log()
+
+    @pytest.mark.parametrize("harm", [signal.SIGSTOP, signal.SIGKILL])
+    def test_one_that_does_not_answer_is_ended_and_gets_nothing(self, cot: Cot, harm: signal.Signals) -> None:
+        spare = cot.spare
+        spare.send_signal(harm)
+        runner = cot.start()
+        assert runner.pid != spare.pid
+        until(lambda: not is_alive(spare.pid), "the spare to be ended")
+        cot.seen(1)
+
+    def test_it_dies_with_its_parent(self, cot: Cot) -> None:
+        spare = cot.spare
+        rank = until(lambda: next(iter(spare.children()), None), "its rank")
+        cot.parent.kill()
+        until(lambda: not is_alive(spare.pid) and not is_alive(rank.pid), "both to follow")
 
 
 class TestLose:

@@ -10,6 +10,7 @@ import pytest
 LEASE = """
 import threading, time
 from modelyard.domain.jobs.lifecycle import StaleAttempt
+from modelyard.workers.runner.deadline import boot_time
 from modelyard.workers.runner.lease import Lease
 
 def hang():
@@ -25,14 +26,14 @@ def succeed():
     print("renewed", flush=True)
 
 lease = Lease({renewal}, {seconds}, lambda: print("tree ended", flush=True))
-lease.start()
+lease.start({claimed_at})
 """
 
 
-def start(tmp_path: Path, renewal: str, then: str, seconds: float = 0.5) -> "subprocess.Popen[str]":
+def start(tmp_path: Path, renewal: str, then: str, seconds: float = 0.5, claimed_at: str = "None") -> "subprocess.Popen[str]":
     """A process with a lease: giving up is leaving."""
     script = tmp_path / "lease.py"
-    script.write_text(LEASE.format(renewal=renewal, seconds=seconds) + then)
+    script.write_text(LEASE.format(renewal=renewal, seconds=seconds, claimed_at=claimed_at) + then)
     return subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -41,6 +42,22 @@ class TestGiveUp:
     def test_what_cannot_be_renewed_ends_its_tree_and_leaves(self, tmp_path: Path, renewal: str) -> None:
         out, errors = start(tmp_path, renewal, "time.sleep(30)").communicate(timeout=20)
         assert out.splitlines()[-1] == "tree ended", errors
+
+
+class TestTold:
+    """A lease that knows when its job was claimed counts from there."""
+
+    def test_one_that_has_run_out_ends_the_process_at_once(self, tmp_path: Path) -> None:
+        told = "time.sleep(30)"
+        with start(tmp_path, "succeed", told, claimed_at="boot_time() - 10", seconds=10.0) as process:
+            assert process.wait(timeout=20) == -signal.SIGKILL
+
+    def test_need_not_renew_before_it_is_held(self, tmp_path: Path) -> None:
+        then = "lease.wait_until_held()\nprint('held', flush=True)\ntime.sleep(30)"
+        with start(tmp_path, "hang", then, claimed_at="boot_time()", seconds=2.0) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "held\n"
+            assert process.wait(timeout=20) == 0, "and ends all the same if nothing is renewed"
 
 
 class TestFrozen:
@@ -56,7 +73,7 @@ class TestFrozen:
     def test_is_not_while_it_renews_nor_after_its_release(self, tmp_path: Path) -> None:
         then = "while input() != 'release': pass\nlease.release()\nprint('released', flush=True)\nprint(input())"
         script = tmp_path / "lease.py"
-        script.write_text(LEASE.format(renewal="succeed", seconds=1.0) + then)
+        script.write_text(LEASE.format(renewal="succeed", seconds=1.0, claimed_at=None) + then)
         command = [sys.executable, str(script)]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdin is not None

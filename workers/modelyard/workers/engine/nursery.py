@@ -111,7 +111,6 @@ class Nursery:
             job_id=job.id,
             attempt=job.attempt,
             node_rank=node_rank,
-            module=RECIPES[job.kind],
             ranks=len(held.slots),
         )
 

@@ -24,7 +24,6 @@ class Order:
     job_id: str
     attempt: int
     node_rank: int
-    module: str
     ranks: int
 
 

@@ -30,11 +30,15 @@ from modelyard.workers.engine.orders import (
     resident_megabytes,
     send,
 )
+from modelyard.workers.engine.spare import Spare, fork_spare
 from modelyard.workers.runner import main as runner
 from modelyard.workers.runner.forking import die_with_parent, fork, send_output_to
 from modelyard.workers.runner.ranks import wait_at_gates
 from modelyard.workers.runner.rehearsal import rehearse
-from modelyard.workers.runner.waiting import fork_ranks
+from modelyard.workers.runner.waiting import WaitingRank, fork_ranks
+
+SPARE_AFTER_SECONDS = 0.5
+"""Without an order for so long, a spare is forked again: not while the job just started wants the processor."""
 
 
 class NotForkable(RuntimeError):
@@ -84,17 +88,25 @@ class WarmParent:
         self._channel = channel
         self._children: dict[int, tuple[int, int]] = {}
         """Process descriptor -> pid and number of the order."""
+        self._spare: Spare | None = None
 
     def serve(self) -> None:
         """Sleep until there is an order or an end. Returns when the worker is gone."""
+        self._spare = self._fork_spare()
         send(self._channel, Ready(resident_megabytes()))
         while True:
             poll = select.poll()
-            for descriptor in (self._channel.fileno(), *self._children):
+            for descriptor in (self._channel.fileno(), *self._children, *([self._spare.process] if self._spare else ())):
                 poll.register(descriptor, select.POLLIN)
-            for descriptor, _ in poll.poll():
+            ready = poll.poll(None if self._spare else 1000 * SPARE_AFTER_SECONDS)
+            if not ready:
+                self._spare = self._fork_spare()
+            for descriptor, _ in ready:
                 if descriptor in self._children:
                     self._bury(descriptor)
+                elif self._spare is not None and descriptor == self._spare.process:
+                    self._spare.dismiss()
+                    self._spare = None
                 elif not self._answer():
                     return
 
@@ -104,7 +116,7 @@ class WarmParent:
             return False
         order, descriptors = received
         assert isinstance(order, Order)
-        pid = fork(lambda: self._become_runner(order, descriptors[0], descriptors[1:]))
+        pid = self._use_spare(order, descriptors) or fork(lambda: self._be_runner(order, descriptors))
         for descriptor in descriptors:
             os.close(descriptor)  # a slot is free when no process of the job lives, and this one is none
         child = os.pidfd_open(pid)
@@ -112,32 +124,52 @@ class WarmParent:
         send(self._channel, Born(order.number, pid), (child,))
         return True
 
+    def _use_spare(self, order: Order, descriptors: list[int]) -> int | None:
+        spare = self._spare
+        if spare is None or not order.ranks:
+            return None
+        self._spare = None
+        return spare.pid if spare.take(order, tuple(descriptors)) else None
+
+    def _fork_spare(self) -> Spare:
+        return fork_spare(become_runner, self._own_descriptors())
+
+    def _own_descriptors(self) -> tuple[int, ...]:
+        """What no child has a use for."""
+        return (self._channel.fileno(), *self._children, *(self._spare.descriptors() if self._spare else ()))
+
     def _bury(self, descriptor: int) -> None:
         pid, number = self._children.pop(descriptor)
         _, status = os.waitpid(pid, 0)
         os.close(descriptor)
         send(self._channel, Ended(number, os.waitstatus_to_exitcode(status)))
 
-    def _become_runner(self, order: Order, papers: int, slots: Sequence[int]) -> int:
+    def _be_runner(self, order: Order, descriptors: Sequence[int]) -> int:
         os.setsid()
-        self._channel.close()
-        for descriptor in self._children:
+        for descriptor in self._own_descriptors():
             os.close(descriptor)
-        folder = Path(order.folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        send_output_to(folder / "runner.log")
-        alive = runner.hold(folder)
-        # Before the secrets are read and before there are threads: ranks inherit neither.
-        waiting = fork_ranks(order.module, folder, order.ranks, foreign=(papers,))
-        given = read_papers(papers)
-        os.environ.clear()
-        os.environ.update(given.environment)
-        os.environ["MODELYARD_SLOT_DESCRIPTORS"] = ",".join(map(str, slots))
-        get_settings.cache_clear()
-        setproctitle(f"{runner.__name__} --run-dir {folder} runner")
-        handover = Handover.from_document(given.handover) if given.handover else None
-        birth = runner.Birth(wait_at_gates(waiting), alive, handover)
-        return runner.run(get_settings(), order.job_id, order.attempt, order.node_rank, birth)
+        return become_runner(order, descriptors, ())
+
+
+def become_runner(order: Order, descriptors: Sequence[int], waiting: Sequence[WaitingRank]) -> int:
+    """Be the runner of an order from now on. `waiting`: ranks forked already. Returns the exit code."""
+    papers, *slots = descriptors
+    folder = Path(order.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    send_output_to(folder / "runner.log")
+    alive = runner.hold(folder)
+    # Before the secrets are read and before there are threads: ranks inherit neither.
+    gates = [rank.gate.fileno() for rank in waiting]
+    ranks = [*waiting, *fork_ranks(order.ranks - len(waiting), foreign=(*descriptors, alive, *gates))]
+    given = read_papers(papers)
+    os.environ.clear()
+    os.environ.update(given.environment)
+    os.environ["MODELYARD_SLOT_DESCRIPTORS"] = ",".join(map(str, slots))
+    get_settings.cache_clear()
+    setproctitle(f"{runner.__name__} --run-dir {folder} runner")
+    handover = Handover.from_document(given.handover) if given.handover else None
+    birth = runner.Birth(wait_at_gates(ranks), alive, handover)
+    return runner.run(get_settings(), order.job_id, order.attempt, order.node_rank, birth)
 
 
 if __name__ == "__main__":

@@ -97,6 +97,11 @@ def die_with_parent() -> None:
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
+def outlive_parent() -> None:
+    """Take `die_with_parent` back."""
+    _libc.prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0)
+
+
 def send_output_to(log: Path) -> None:
     """Append standard output and error to a file, line by line, and read nothing."""
     sys.stdout.flush()

@@ -42,7 +42,7 @@ class Ranks:
         port = launch.group.port or free_port()
         if self.waiting:
             for number, rank in enumerate(self.waiting):
-                rank.go(environment_of(launch, number, port))
+                rank.go(launch.module, launch.folder, number, environment_of(launch, number, port), launch.descriptors)
             self.waiting = ()
         else:
             self.processes = [_start_rank(launch, rank, port) for rank in range(len(launch.slots))]

@@ -4,8 +4,10 @@ The first time a process maps tables and compiles statements costs some 100 ms. 
 runners it forks have it behind them.
 """
 
+import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import psycopg  # noqa: F401 - what a runner imports when it connects
 import sqlalchemy.dialects.postgresql.psycopg  # noqa: F401 - the same
@@ -17,10 +19,16 @@ from modelyard.domain.jobs.ownership import claim, finish, own, renew
 from modelyard.domain.jobs.recording import Batch, record
 from modelyard.domain.jobs.repository import list_resumable
 from modelyard.domain.jobs.submission import JobRequest, submit
+from modelyard.domain.jobs.tables import Job
 from modelyard.domain.projects.repository import get_or_create_project
 from modelyard.domain.specs import parse_spec
 from modelyard.kit.database import Database
+from modelyard.kit.logs import set_up_logs
+from modelyard.kit.settings import get_settings
+from modelyard.workers.engine.handover import Handover
+from modelyard.workers.engine.orders import Papers, read_papers, write_papers
 from modelyard.workers.runner.inputs import locate_inputs
+from modelyard.workers.runner.lease import Lease
 from modelyard.workers.runner.time_limit import find_time_left
 
 LEASE_SECONDS = 60.0
@@ -35,6 +43,20 @@ def rehearse() -> None:
             _play(database)
         finally:
             database.dispose()  # no child may use a connection of its parent
+
+
+def rehearse_start() -> None:
+    """Do what a runner does before its ranks begin, for nothing.
+
+    A forked process pays for every page of memory it writes to for the first time: here, while nobody waits for it.
+    """
+    set_up_logs(get_settings().log_level)
+    get_settings.cache_clear()
+    job: dict[str, Any] = {"id": "job_0"}
+    papers = read_papers(write_papers(Papers(dict(os.environ), Handover(Job(**job), {}, 0.0).to_document())))
+    Handover.from_document(papers.handover or {})
+    Database(f"sqlite:///{os.devnull}").dispose()  # opens nothing
+    Lease(lambda: None, LEASE_SECONDS, lambda: None)
 
 
 def _play(database: Database) -> None:
