@@ -29,7 +29,7 @@ from modelyard.workers.runner.member import run_member
 from modelyard.workers.runner.membership import Membership
 from modelyard.workers.runner.outcome import Ending, describe_pause
 from modelyard.workers.runner.outputs import keep_checkpoint
-from modelyard.workers.runner.preparation import RESUME_FOLDER, make_launch, prepare, take_over
+from modelyard.workers.runner.preparation import RESUME_FOLDER, Task, make_launch, prepare, take_over
 from modelyard.workers.runner.ranks import Ranks, adopt_orphans
 from modelyard.workers.runner.reading import EventReader, LogReader
 from modelyard.workers.runner.stalls import watch_for_stalls
@@ -120,16 +120,8 @@ def _run(settings: Settings, database: Database, job_id: str, attempt: int, birt
         with database.write() as session:
             finish(session, job_id, attempt, Outcome.BAD_DATA, f"An input cannot be read: {error}")
         return
-    job, time_left, resume = task.job, task.time_left_seconds, task.resume
-    if resume is not None and job.pause_at_step is not None and resume.step >= job.pause_at_step:
-        # An earlier attempt saved where the job pauses, and was lost before it could say so.
-        with database.write() as session:
-            finish(session, job_id, attempt, Outcome.PAUSED, describe_pause(job.pause_at_step))
-        lease.release()
-        return
-    if time_left is not None and time_left <= 0:
-        with database.write() as session:
-            finish(session, job_id, attempt, Outcome.TIMEOUT, describe_time_limit(session, job))
+    job = task.job
+    if _is_over_before_it_begins(database, task):
         lease.release()
         return
     launch = make_launch(settings, job, folder, birth.alive)
@@ -150,11 +142,13 @@ def _run(settings: Settings, database: Database, job_id: str, attempt: int, birt
     events = EventReader(folder / "events.jsonl")
     stalls = None if KINDS[job.kind].is_service else watch_for_stalls(settings, folder)
     files = (keeper, events, logs)
-    supervisor = Supervisor(settings, database, store, job, folder, birth.ranks, lease, *files, gang, time_left, stalls)
+    supervisor = Supervisor(
+        settings, database, store, job, folder, birth.ranks, lease, *files, gang, task.time_left_seconds, stalls
+    )
     stop["supervisor"] = supervisor
     if stop["requested"]:
         supervisor.drain_requested = True
-    log.info("attempt started", job_id=job_id, attempt=attempt, resumed_from=resume.step if resume else None)
+    log.info("attempt started", job_id=job_id, attempt=attempt, resumed_from=task.resume.step if task.resume else None)
     supervisor.run()
     lease.release()
     fault("report_after_commit_before_exit")
@@ -163,6 +157,21 @@ def _run(settings: Settings, database: Database, job_id: str, attempt: int, birt
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     shutil.rmtree(folder / RESUME_FOLDER, ignore_errors=True)
     return None
+
+
+def _is_over_before_it_begins(database: Database, task: Task) -> bool:
+    """Report an attempt that has nothing left to do; False if it has."""
+    job, resume, time_left = task.job, task.resume, task.time_left_seconds
+    if resume is not None and job.pause_at_step is not None and resume.step >= job.pause_at_step:
+        # An earlier attempt saved where the job pauses, and was lost before it could say so.
+        with database.write() as session:
+            finish(session, job.id, job.attempt, Outcome.PAUSED, describe_pause(job.pause_at_step))
+        return True
+    if time_left is not None and time_left <= 0:
+        with database.write() as session:
+            finish(session, job.id, job.attempt, Outcome.TIMEOUT, describe_time_limit(session, job))
+        return True
+    return False
 
 
 def _catch_signals() -> dict[str, Any]:
