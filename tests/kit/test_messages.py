@@ -24,8 +24,6 @@ PER_MESSAGE = {
     "correlation_id",
     "reply_to",
     "delivery_tag",
-    "origin",
-    "hostname",
     "pid",
     "clock",
     "timestamp",

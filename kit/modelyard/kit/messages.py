@@ -7,7 +7,9 @@ What Celery 5.7 and kombu's Redis transport would send for `send_task`, task mes
 import asyncio
 import base64
 import json
+import os
 import queue
+import socket
 import threading
 import time
 import uuid
@@ -15,7 +17,6 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from celery.utils.nodenames import anon_nodename
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -41,10 +42,15 @@ class Letter(NamedTuple):
     argument: dict[str, Any]
 
 
+def anon_nodename() -> str:
+    """What Celery calls a process that is no worker: `celery.utils.anon_nodename`, without importing Celery and kombu."""
+    return f"gen{os.getpid()}@{socket.gethostname()}"
+
+
 @lru_cache(maxsize=1024)
 def _form(task: str, queue: str) -> str:
     """A message of a queue; `%` fills in body, id, id, the arguments' text, id, id, id."""
-    headers = {
+    headers: dict[str, Any] = {
         "lang": "py", "task": task, "id": _HOLE, "shadow": None, "eta": None, "expires": None, "group": None, "group_index": None,
         "retries": 0, "timelimit": [None, None], "root_id": _HOLE, "parent_id": None, "argsrepr": _HOLE, "kwargsrepr": "{}",
         "origin": anon_nodename(), "ignore_result": True, "replaced_task_nesting": 0, "stamped_headers": None, "stamps": {},

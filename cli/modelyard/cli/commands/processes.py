@@ -1,8 +1,11 @@
 """Commands that are one process of the platform each: api, scheduler, flower. `up` and compose start them."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    import uvicorn
 
 
 def register(app: typer.Typer) -> None:
@@ -19,12 +22,24 @@ def api(
     """Run the HTTP API."""
     import socket
 
+    from modelyard.kit.garbage import without_collections
+
+    with without_collections():
+        import uvicorn
+
+        config = _configure(host, port)
+        config.load()
+    sockets = None if descriptor is None else [socket.socket(fileno=descriptor)]
+    uvicorn.Server(config).run(sockets=sockets)
+
+
+def _configure(host: str | None, port: int | None) -> "uvicorn.Config":
     import uvicorn
 
     from modelyard.kit.settings import get_settings
 
     settings = get_settings()
-    config = uvicorn.Config(
+    return uvicorn.Config(
         "modelyard.api.app:create_server",
         factory=True,
         host=host or settings.api_host,
@@ -34,8 +49,6 @@ def api(
         # Event streams never end by themselves.
         timeout_graceful_shutdown=3,
     )
-    sockets = None if descriptor is None else [socket.socket(fileno=descriptor)]
-    uvicorn.Server(config).run(sockets=sockets)
 
 
 def scheduler() -> None:
@@ -74,4 +87,8 @@ def start(module: str, *arguments: object) -> None:
     import importlib
     import sys
 
-    sys.exit(importlib.import_module(module).main(*arguments))
+    from modelyard.kit.garbage import without_collections
+
+    with without_collections():
+        room = importlib.import_module(module)
+    sys.exit(room.main(*arguments))

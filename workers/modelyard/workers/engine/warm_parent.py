@@ -17,6 +17,7 @@ from pathlib import Path
 
 from setproctitle import setproctitle
 
+from modelyard.kit.garbage import without_collections
 from modelyard.kit.settings import get_settings
 from modelyard.workers.engine.handover import Handover
 from modelyard.workers.engine.orders import (
@@ -57,9 +58,10 @@ def main() -> int:
     channel = socket.socket(fileno=given.channel)
     channel.set_inheritable(False)
     try:
-        for module in filter(None, given.modules.split(",")):
-            importlib.import_module(module)
-        rehearse()
+        with without_collections():
+            for module in filter(None, given.modules.split(",")):
+                importlib.import_module(module)
+            rehearse()
         check_forkable()
     except Exception as error:
         print(f"not warm: {type(error).__name__}: {error}", file=sys.stderr, flush=True)  # noqa: T201 - the worker's log

@@ -141,10 +141,8 @@ def _run(settings: Settings, database: Database, job_id: str, attempt: int, birt
     keeper.start()
     events = EventReader(folder / "events.jsonl")
     stalls = None if KINDS[job.kind].is_service else watch_for_stalls(settings, folder)
-    files = (keeper, events, logs)
-    supervisor = Supervisor(
-        settings, database, store, job, folder, birth.ranks, lease, *files, gang, task.time_left_seconds, stalls
-    )
+    files, left = (keeper, events, logs), task.time_left_seconds
+    supervisor = Supervisor(settings, database, store, job, folder, birth.ranks, lease, *files, gang, left, stalls)
     stop["supervisor"] = supervisor
     if stop["requested"]:
         supervisor.drain_requested = True
