@@ -209,7 +209,7 @@ class TestTellAhead:
             finish(session, cot.job.id, 1, Outcome.NODE_LOST)  # as the scheduler does while a worker is frozen
         runner = cot.start(Handover(cot.job, {}, boot_time() - 2 * cot.settings.lease_seconds))
         assert runner.wait() == 0
-        assert "stopped" in cot.log()
+        assert "no longer owns" in cot.log()
         assert not (cot.folder / "run.json").exists()
 
 
