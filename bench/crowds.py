@@ -44,6 +44,12 @@ USAGE = """INSERT INTO usage_entry
     SELECT replace(id, 'job_', 'att_'), project_id, id, 1, 'cpu', slots * nodes, started_at, finished_at, 1.0,
         5.0, CASE state WHEN 'succeeded' THEN 50.0 ELSE 0.0 END, 0.0, 5.0, CASE state WHEN 'succeeded' THEN 0.0 ELSE 50.0 END
     FROM job WHERE finished_at IS NOT NULL"""
+DAYS = """INSERT INTO usage_day
+        (project_id, day, kind, accelerator, attempts, waiting_seconds, starting, useful, redone, idle, failed, before_month)
+    SELECT entry.project_id, CAST(entry.finished_at / 86400 AS INTEGER) AS day, kind, entry.accelerator, count(*),
+        sum(waiting_seconds), sum(starting), sum(useful), sum(redone), sum(idle), sum(failed), 0.0
+    FROM usage_entry AS entry JOIN job ON job.id = entry.job_id
+    GROUP BY entry.project_id, day, kind, entry.accelerator"""
 TALLIES = """INSERT INTO job_tally (project_id, queue, state, jobs, slots)
     SELECT project_id, queue, state, count(*), sum(slots * nodes) FROM job GROUP BY project_id, queue, state"""
 
@@ -58,7 +64,7 @@ def make_crowd(database: Database, project: str, finished: int, waiting: int) ->
             connection, template, FINISHED, finished, {"days": 90 * DAY_SECONDS, "step": 89 * DAY_SECONDS / max(finished, 1)}
         )
         _multiply(connection, template, WAITING, waiting, {"step": 3600.0 / max(waiting, 1)})
-        for statement in (EVENTS, ATTEMPTS, USAGE):
+        for statement in (EVENTS, ATTEMPTS, USAGE, DAYS):
             connection.exec_driver_sql(statement, {"template": template} if ":template" in statement else {})
         connection.exec_driver_sql(TALLIES)
 

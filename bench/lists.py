@@ -7,6 +7,7 @@ import urllib.request
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import median
 
@@ -37,12 +38,16 @@ class Yard:
     server: Server
     deep: str
     """An id far down the list."""
+    last: str
+    """The waiting job that will be claimed last."""
     database: Database
     chores: list[Chore]
 
     def ask(self, path: str, body: object = None) -> Callable[[], None]:
         """A call to the API."""
+        port = self.server.url.rsplit(":", 1)[1]
         headers = {"Authorization": f"Bearer {self.server.key}", "Content-Type": "application/json"}
+        headers["Cookie"] = f"modelyard_key_{port}={self.server.key}"
         content = None if body is None else json.dumps(body).encode()
 
         def call() -> None:
@@ -90,11 +95,11 @@ def _open(stack: ExitStack, folder: Path, finished: int, waiting: int) -> Yard:
     broker = stack.enter_context(running_broker())
     settings = Settings(_env_file=None, data_dir=folder, redis_url=broker)  # type: ignore[arg-type, call-arg]
     with database.read() as session:
-        queued = session.exec(select(Job.queue, Job.id).where(Job.state == "queued")).all()
+        queued = session.exec(select(Job.queue, Job.id).where(Job.state == "queued").order_by(col(Job.order_key))).all()
         deep = session.exec(select(Job.id).order_by(col(Job.id)).offset(60).limit(1)).one()
     Broker(settings).send(TASK, [write_letter(queue, job_id, 0) for queue, job_id in queued])
     server = stack.enter_context(running_api(folder, broker, key))
-    return Yard(server, deep, database, make_chores(settings, database))
+    return Yard(server, deep, queued[-1][1], database, make_chores(settings, database))
 
 
 def _operations(yard: Yard) -> dict[str, Callable[[], None]]:
@@ -105,10 +110,22 @@ def _operations(yard: Yard) -> dict[str, Callable[[], None]]:
         "filter by two states": yard.ask("/v1/jobs?limit=50&state=failed&state=cancelled"),
         "filter by a state nothing is in": yard.ask("/v1/jobs?limit=50&state=quarantined"),
         "filter by kind": yard.ask("/v1/jobs?limit=50&kind=prepare"),
+        "filter by kind and state": yard.ask("/v1/jobs?limit=50&kind=prepare&state=succeeded"),
+        "filter by kind and a state nothing is in": yard.ask("/v1/jobs?limit=50&kind=prepare&state=running"),
+        "explain the last that waits": yard.ask(f"/v1/jobs/{yard.last}/explain"),
+        "usage of 30 days by kind": yard.ask(f"/v1/usage?group_by=kind&since={_days_ago(30)}"),
+        "the dashboard's first page": yard.ask("/"),
+        "the dashboard's jobs": yard.ask("/jobs?state=failed"),
+        "the dashboard's usage": yard.ask("/usage"),
         "get": yard.ask(f"/v1/jobs/{yard.deep}"),
         "submit": yard.ask("/v1/jobs", BODY),
         "queues": yard.ask("/v1/queues"),
     }
+
+
+def _days_ago(days: int) -> str:
+    """Midnight then, as `modelyard usage` asks."""
+    return (datetime.now(UTC) - timedelta(days=days)).strftime("%Y-%m-%dT00:00:00Z")
 
 
 def _time(call: Callable[[], None]) -> float:

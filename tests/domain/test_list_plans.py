@@ -19,6 +19,7 @@ from modelyard.domain.jobs.repository import (
 from modelyard.domain.jobs.retention import list_unjudged
 from modelyard.domain.jobs.submission import Submission, submit_many
 from modelyard.domain.jobs.tables import Checkpoint, Job
+from modelyard.domain.jobs.tallies import count_claimable
 from modelyard.kit.database import Database
 
 JOBS = 600
@@ -75,6 +76,14 @@ def test_checkpoints_kept_for_ever_are_not_looked_at_again(crowd: tuple[Database
         list_unjudged(session, 2.0)
     plan = [step for each in seen for step in explain(database, *each)]
     assert [step for step in plan if "ix_checkpoint_unjudged" in step], plan
+
+
+def test_those_that_back_off_are_found_among_all_that_wait(crowd: tuple[Database, str, str]) -> None:
+    with statements(crowd[0]) as seen, crowd[0].read() as session:
+        count_claimable(session)
+    plan = [step for each in seen if "FROM job " in each[0].replace("\n", " ") for step in explain(crowd[0], *each)]
+    assert [step for step in plan if "ix_job_not_before" in step], plan
+    assert [step for step in plan if "not_before>?" in step or "Index Cond: (not_before >" in step], plan
 
 
 def test_each_by_its_index(crowd: tuple[Database, str, str]) -> None:
