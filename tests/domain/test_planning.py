@@ -138,7 +138,7 @@ class TestTokens:
     def test_nobody_knows_before_there_is_a_tokenizer(self) -> None:
         found = predict_tokens(SETUP, None)
         assert (found.total, found.dataset) == (1280, None)
-        assert "its own tokenizer" in found.basis
+        assert "trains its own tokenizer" in found.basis
 
 
 class TestDuration:

@@ -103,3 +103,23 @@ def _say_budget(cost: Document) -> str:
     if cost["slot_hours_per_month"] is None:
         return f"{cost['slots']} slots; nothing limits the project's hours"
     return f"{cost['slots']} slots; {cost['slot_hours_used']:.2f} of {cost['slot_hours_per_month']:g} are used this month"
+
+
+def say_preview(found: Document) -> list[str]:
+    """Each row: its tokens, those that are learned in brackets, and what of it is lost."""
+    head = f"{found['dataset']} with the tokenizer of {found['tokenizer']}, {found['sequence_length']} tokens per sequence"
+    return [head, *(line for row in found["data"] for line in _say_row(row, found["kind"]))]
+
+
+def _say_row(row: Document, kind: str) -> Iterator[str]:
+    lost = " It is left out: its prompt alone fills the sequence." if row["dropped"] else ""
+    if row["beyond"] and not lost:
+        lost = f" {row['beyond']} do not fit" + (" and are cut off." if kind == "finetune" else " and go on in the next sequence.")
+    yield ""
+    yield f"row {row['number']}: {row['count']} tokens.{lost}"
+    yield "  " + " ".join(_say_token(token) for token in row["tokens"])
+
+
+def _say_token(token: Document) -> str:
+    text = token["text"].replace("\n", "⏎").replace(" ", "·")
+    return f"[{token['id']} {text}]" if token["learned"] else f"{token['id']} {text}"

@@ -170,3 +170,43 @@ def _show_training(training: Training) -> dict[str, Any]:
 
 def _show(pieces: Iterable[Piece]) -> list[PiecePublic]:
     return [PiecePublic.model_validate(piece) for piece in pieces]
+
+
+class PreviewedToken(BaseModel):
+    """A token: its id, its text, and whether the model is to learn to say it."""
+
+    id: int
+    text: str
+    """`�` stands for a part of a character."""
+    learned: bool
+    """False: masked, it is context only."""
+
+
+class PreviewedRow(BaseModel):
+    """A row of the training split as the model would see it."""
+
+    number: int
+    """Its line in the split, from 1."""
+    tokens: list[PreviewedToken]
+    """As many as one sequence takes."""
+    count: int
+    """Tokens of the whole row."""
+    prompt_tokens: int
+    """Tokens before the first that is learned."""
+    beyond: int
+    """Tokens that do not fit into one sequence: of a conversation they are cut off, a text goes on in the next sequence."""
+    dropped: bool
+    """Whether the row is left out, for nothing to learn from fits."""
+
+
+class PreviewPublic(BaseModel):
+    """Rows of a job's data as its model would see them. Nothing was created."""
+
+    object: Literal["preview"] = "preview"
+    kind: str
+    dataset: str
+    tokenizer: str
+    """The model it comes with."""
+    sequence_length: int
+    rows_in_all: int
+    data: list[PreviewedRow]

@@ -1,6 +1,6 @@
-"""Commands that look at a job before it runs: plan."""
+"""Commands that look at a job before it runs: plan and preview."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,21 +11,47 @@ JobFile = Annotated[str, typer.Argument(help="YAML or JSON with a job; `-` reads
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the `modelyard` command."""
-    app.command()(plan)
+    for command in (plan, preview):
+        app.command()(command)
 
 
 def plan(file: JobFile, json: JsonOption = False, data_dir: ClientDataDir = None) -> None:
     """Say what a job will need: memory, disk, tokens, time, cost, when it would start. Creates nothing."""
-    from modelyard.cli.client import connect
     from modelyard.cli.console import print_json, print_table, results
-    from modelyard.cli.documents import read_job
     from modelyard.cli.plans import list_rows, say_notes
 
-    body = read_job(file)
-    with connect(data_dir) as client:
-        found = client.post("/v1/jobs/plan", body)
+    found = _ask("/v1/jobs/plan", file, data_dir)
     if json:
         print_json(found)
         return
     print_table(("what", "how much", "why"), list_rows(found))
     results().print("\n".join(say_notes(found)), markup=False, soft_wrap=True)
+
+
+def preview(
+    file: JobFile,
+    rows: Annotated[int, typer.Option(min=1, max=20, help="So many rows, spread over the training split.")] = 3,
+    tokenizer: Annotated[str | None, typer.Option(help="A model whose tokenizer is used, where the job trains its own.")] = None,
+    json: JsonOption = False,
+    data_dir: ClientDataDir = None,
+) -> None:
+    """Show rows of a training job's data as token ids, and what of them is learned. Creates nothing."""
+    from modelyard.cli.console import print_json, results
+    from modelyard.cli.plans import say_preview
+
+    query = f"?rows={rows}" + (f"&tokenizer={tokenizer}" if tokenizer else "")
+    found = _ask(f"/v1/jobs/preview{query}", file, data_dir)
+    if json:
+        print_json(found)
+        return
+    results().print("\n".join(say_preview(found)), markup=False, soft_wrap=True)
+
+
+def _ask(path: str, file: str, data_dir: ClientDataDir) -> dict[str, Any]:
+    from modelyard.cli.client import connect
+    from modelyard.cli.documents import read_job
+
+    body = read_job(file)
+    with connect(data_dir) as client:
+        found: dict[str, Any] = client.post(path, body)
+    return found

@@ -39,8 +39,6 @@ from modelyard.kit.database import read_clock
 Inputs = Mapping[str, Mapping[str, Any]]
 ReadConfig = Callable[[str], Mapping[str, Any] | None]
 """Artifact key of a model -> its `config.json`; None if there is none."""
-TakeSample = Callable[[JobSpec, Inputs], Sample | None]
-"""Spec and pinned inputs -> rows of the data, tokenized; None where there is no tokenizer yet."""
 
 
 @dataclass
@@ -50,7 +48,8 @@ class Planner:
     session: Session
     project_id: str
     read_config: ReadConfig
-    take_sample: TakeSample
+    sample: Sample | None = None
+    """Rows of the data, tokenized; None where there is no tokenizer yet."""
 
     def plan(self, body: JobCreate) -> Plan:
         """What would become of a job. Raises the `DomainError` submitting it would raise."""
@@ -83,7 +82,7 @@ class Planner:
         setup = self._read_setup(request.spec, request.shape, job.inputs)
         if setup is None:
             return None, "the model's architecture has no formula: its memory can only be measured"
-        tokens = predict_tokens(setup, self.take_sample(request.spec, job.inputs))
+        tokens = predict_tokens(setup, self.sample)
         found = require(_shorten(setup, tokens), job.kind, self._list_machines(setup, job.queue))
         suggestion = self._suggest(body, setup, job, tokens) if found.fits is False else None
         return Training(setup, found, predict_disk(setup), tokens, suggestion), None

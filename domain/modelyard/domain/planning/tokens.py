@@ -49,7 +49,7 @@ def predict_tokens(setup: Setup, sample: Sample | None) -> Tokens:
     per_step = setup.tokens_per_step
     total = per_step * setup.steps
     if sample is None or not sample.rows:
-        why = "the job trains its own tokenizer, so nobody knows yet how many tokens the data has"
+        why = "the job trains its own tokenizer, or its data cannot be tokenized yet (a preview says why)"
         return Tokens(per_step, total, None, None, None, None, None, why)
     counts = [row.tokens for row in sample.rows]
     dataset = round(sum(counts) / len(counts) * sample.of)

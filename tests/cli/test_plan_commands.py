@@ -1,0 +1,97 @@
+"""`modelyard plan | preview`: what a person reads."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import yaml
+from factories import Factory, spec_of
+from running_api import start
+from typer.testing import CliRunner
+
+from modelyard.cli.client import Client
+from modelyard.cli.documents import read_job
+from modelyard.cli.errors import WrongUsage
+from modelyard.cli.main import app
+from modelyard.cli.plans import list_rows, say_notes, say_preview, say_seconds
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+PIECE = {"name": "weights", "bytes": 3 * 2**29, "formula": "1 × 2"}
+PLAN: dict[str, Any] = {
+    "memory": {
+        "accelerator": "gpu", "rank_bytes": 2**31, "pieces": [PIECE], "offloaded_bytes": 2**29, "offloaded": [PIECE],
+        "machines": [
+            {"worker_id": "a@b", "needed_bytes": 2**31, "available_bytes": 2**30, "place": "gpu", "fits": False},
+            {"worker_id": "c@d", "needed_bytes": 2**31, "available_bytes": None, "place": "gpu", "fits": None},
+        ],
+        "fits": False,
+    },
+    "disk": {"checkpoint": PIECE, "checkpoints_kept": 2, "outputs": PIECE, "total_bytes": 6 * 2**30},
+    "tokens": {"per_step": 1024, "total": 102400, "dataset": 5000, "epochs": 20.48, "truncated_share": 0.125,
+               "dropped_share": 0.01, "longest": 99, "basis": "from all rows"},
+    "time": {"expected_seconds": 5400, "low_seconds": 3600, "high_seconds": 7200, "step_seconds": 1, "basis": "from one past run"},
+    "start": {"expected": "2030-01-01T00:10:00Z", "earliest": "2030-01-01T00:05:00Z", "basis": "from 3 past runs"},
+    "cost": {"slots": 2, "expected_slot_hours": 3.0, "slot_hours_per_month": 10, "slot_hours_used": 8.0, "exceeds": "it is too much"},
+    "held": None, "not_reckoned": None, "warnings": [],
+    "suggestion": {"changes": {"spec.micro_batch_size": 2}, "why": ["smaller passes"], "rank_bytes": 2**29},
+}  # fmt: skip
+
+
+class TestSay:
+    def test_a_plan_as_a_table(self) -> None:
+        rows = {what.strip(): (much, why) for what, much, why in list_rows(PLAN, NOW)}
+        assert rows["weights"] == ("1.5 GiB", "1 × 2")
+        assert rows["a@b"] == ("2.0 GiB", "of 1.0 GiB, does not fit")
+        assert rows["c@d"] == ("2.0 GiB", "did not say what it has, unknown")
+        assert rows["cut off"] == ("12.5%", "of the rows lose their end; 1.0% are dropped")
+        assert rows["time"] == ("1.5 h", "between 1.0 h and 2.0 h, from one past run")
+        assert rows["slot-hours"] == ("3", "2 slots; 8.00 of 10 are used this month")
+        assert rows["start"] == ("in 10 min", "from 3 past runs")
+
+    def test_what_to_do(self) -> None:
+        assert say_notes(PLAN) == [
+            "quota: it is too much",
+            "It fits on no machine that serves its queue.",
+            "what to do: spec.micro_batch_size: 2 (512.0 MiB per rank)",
+            "  smaller passes",
+        ]
+
+    @pytest.mark.parametrize(("seconds", "text"), [(1.25, "1.2 s"), (90, "1.5 min"), (5400, "1.5 h"), (129_600, "1.5 d")])
+    def test_seconds(self, seconds: float, text: str) -> None:
+        assert say_seconds(seconds) == text
+
+    @pytest.mark.parametrize(
+        ("kind", "row", "line"),
+        [
+            ("finetune", {"beyond": 2, "dropped": False}, "row 7: 9 tokens. 2 do not fit and are cut off."),
+            ("pretrain", {"beyond": 2, "dropped": False}, "row 7: 9 tokens. 2 do not fit and go on in the next sequence."),
+            ("finetune", {"beyond": 2, "dropped": True}, "row 7: 9 tokens. It is left out: its prompt alone fills the sequence."),
+            ("finetune", {"beyond": 0, "dropped": False}, "row 7: 9 tokens."),
+        ],
+    )
+    def test_rows(self, kind: str, row: dict[str, Any], line: str) -> None:
+        tokens = [{"id": 1, "text": " a\n", "learned": False}, {"id": 2, "text": "b", "learned": True}]
+        found = {"kind": kind, "dataset": "d@1", "tokenizer": "m@1", "sequence_length": 7}
+        said = say_preview({**found, "data": [{"number": 7, "count": 9, "tokens": tokens, **row}]})
+        assert said[2:] == [line, "  1 ·a⏎ [2 b]"]
+
+
+class TestCommands:
+    def test_plan_and_a_mistake(
+        self, settings: Any, sqlite_url: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        file = tmp_path / "job.yaml"
+        file.write_text(yaml.safe_dump(spec_of("pretrain")))
+        api = next(start(settings, sqlite_url))
+        Factory(api.factory.database).registered("dataset", "corpus")
+        monkeypatch.setattr("modelyard.cli.client.connect", lambda _: _Session(api.client))
+        said = CliRunner().invoke(app, ["plan", str(file)])
+        assert said.exit_code == 0, said.output
+        assert "memory per rank" in said.output
+        assert "no past run" in said.output
+
+    def test_only_one_job(self, tmp_path: Any) -> None:
+        file = tmp_path / "many.yaml"
+        file.write_text(yaml.safe_dump([{"spec": spec_of("import")}]))
+        with pytest.raises(WrongUsage, match="not one job"):
+            read_job(str(file))
