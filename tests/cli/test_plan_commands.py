@@ -1,20 +1,22 @@
 """`modelyard plan | preview`: what a person reads."""
 
+import json
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from factories import Factory, spec_of
-from running_api import start
-from typer.testing import CliRunner
 
 from modelyard.cli.client import Client
 from modelyard.cli.documents import read_job
 from modelyard.cli.errors import WrongUsage
-from modelyard.cli.main import app
 from modelyard.cli.plans import list_rows, say_notes, say_preview, say_seconds
+from modelyard.kit.database import Database
 
+Command = Callable[..., str]
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 PIECE = {"name": "weights", "bytes": 3 * 2**29, "formula": "1 × 2"}
 PLAN: dict[str, Any] = {
@@ -29,12 +31,20 @@ PLAN: dict[str, Any] = {
     "disk": {"checkpoint": PIECE, "checkpoints_kept": 2, "outputs": PIECE, "total_bytes": 6 * 2**30},
     "tokens": {"per_step": 1024, "total": 102400, "dataset": 5000, "epochs": 20.48, "truncated_share": 0.125,
                "dropped_share": 0.01, "longest": 99, "basis": "from all rows"},
-    "time": {"expected_seconds": 5400, "low_seconds": 3600, "high_seconds": 7200, "step_seconds": 1, "basis": "from one past run"},
+    "time": {"expected_seconds": 5400, "low_seconds": 3600, "high_seconds": 7200, "step_seconds": 1, "basis": "one past run"},
     "start": {"expected": "2030-01-01T00:10:00Z", "earliest": "2030-01-01T00:05:00Z", "basis": "from 3 past runs"},
-    "cost": {"slots": 2, "expected_slot_hours": 3.0, "slot_hours_per_month": 10, "slot_hours_used": 8.0, "exceeds": "it is too much"},
+    "cost": {"slots": 2, "expected_slot_hours": 3.0, "slot_hours_per_month": 10, "slot_hours_used": 8.0, "exceeds": "too much"},
     "held": None, "not_reckoned": None, "warnings": [],
     "suggestion": {"changes": {"spec.micro_batch_size": 2}, "why": ["smaller passes"], "rank_bytes": 2**29},
 }  # fmt: skip
+
+
+@pytest.fixture
+def factory(sqlite_url: str) -> Iterator[Factory]:
+    """Makes rows where the API looks."""
+    database = Database(sqlite_url)
+    yield Factory(database)
+    database.dispose()
 
 
 class TestSay:
@@ -44,13 +54,13 @@ class TestSay:
         assert rows["a@b"] == ("2.0 GiB", "of 1.0 GiB, does not fit")
         assert rows["c@d"] == ("2.0 GiB", "did not say what it has, unknown")
         assert rows["cut off"] == ("12.5%", "of the rows lose their end; 1.0% are dropped")
-        assert rows["time"] == ("1.5 h", "between 1.0 h and 2.0 h, from one past run")
+        assert rows["time"] == ("1.5 h", "between 1.0 h and 2.0 h, one past run")
         assert rows["slot-hours"] == ("3", "2 slots; 8.00 of 10 are used this month")
         assert rows["start"] == ("in 10 min", "from 3 past runs")
 
     def test_what_to_do(self) -> None:
         assert say_notes(PLAN) == [
-            "quota: it is too much",
+            "quota: too much",
             "It fits on no machine that serves its queue.",
             "what to do: spec.micro_batch_size: 2 (512.0 MiB per rank)",
             "  smaller passes",
@@ -77,20 +87,25 @@ class TestSay:
 
 
 class TestCommands:
-    def test_plan_and_a_mistake(
-        self, settings: Any, sqlite_url: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_plan(self, client: Client, command: Command, factory: Factory, tmp_path: Path) -> None:
         file = tmp_path / "job.yaml"
         file.write_text(yaml.safe_dump(spec_of("pretrain")))
-        api = next(start(settings, sqlite_url))
-        Factory(api.factory.database).registered("dataset", "corpus")
-        monkeypatch.setattr("modelyard.cli.client.connect", lambda _: _Session(api.client))
-        said = CliRunner().invoke(app, ["plan", str(file)])
-        assert said.exit_code == 0, said.output
-        assert "memory per rank" in said.output
-        assert "no past run" in said.output
+        factory.registered("dataset", "corpus")
+        said = command("plan", str(file))
+        assert "memory per rank" in said
+        assert "no past run" in said
+        assert json.loads(command("plan", str(file), "--json"))["kind"] == "pretrain"
+        assert list(client.list_jobs(10)) == []
 
-    def test_only_one_job(self, tmp_path: Any) -> None:
+    @pytest.mark.usefixtures("client")
+    def test_preview_says_what_is_missing(self, command: Command, factory: Factory, tmp_path: Path) -> None:
+        file = tmp_path / "job.yaml"
+        file.write_text(yaml.safe_dump({"spec": spec_of("pretrain")}))
+        factory.registered("dataset", "corpus")
+        with pytest.raises(WrongUsage, match="name a model whose tokenizer is used instead"):
+            command("preview", str(file), "--rows", "2")
+
+    def test_only_one_job(self, tmp_path: Path) -> None:
         file = tmp_path / "many.yaml"
         file.write_text(yaml.safe_dump([{"spec": spec_of("import")}]))
         with pytest.raises(WrongUsage, match="not one job"):

@@ -114,7 +114,9 @@ def say_preview(found: Document) -> list[str]:
 def _say_row(row: Document, kind: str) -> Iterator[str]:
     lost = " It is left out: its prompt alone fills the sequence." if row["dropped"] else ""
     if row["beyond"] and not lost:
-        lost = f" {row['beyond']} do not fit" + (" and are cut off." if kind == "finetune" else " and go on in the next sequence.")
+        lost = f" {row['beyond']} do not fit" + (
+            " and are cut off." if kind == "finetune" else " and go on in the next sequence."
+        )
     yield ""
     yield f"row {row['number']}: {row['count']} tokens.{lost}"
     yield "  " + " ".join(_say_token(token) for token in row["tokens"])

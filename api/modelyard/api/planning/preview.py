@@ -11,7 +11,8 @@ from modelyard.api.errors import ApiError
 from modelyard.api.planning.rows import Rows, read_rows
 from modelyard.api.planning.schemas import PreviewedRow, PreviewedToken, PreviewPublic
 from modelyard.api.planning.tokenization import tokenize
-from modelyard.domain.jobs.submission import JobRequest, Pins, check_shape, kind_of
+from modelyard.domain.jobs.admission import resolve_inputs
+from modelyard.domain.jobs.submission import JobRequest, check_shape, kind_of
 from modelyard.domain.planning.tokens import Row, Sample
 from modelyard.domain.planning.translation import TRAINING_KINDS
 from modelyard.domain.registry.repository import get_or_raise
@@ -41,7 +42,7 @@ def find_source(session: Session, project_id: str, request: JobRequest, tokenize
         message = f"A {kind} job tokenizes nothing; give one of {', '.join(sorted(TRAINING_KINDS))}"
         raise ApiError(422, "nothing_to_preview", message, field="spec.kind", value=kind)
     check_shape(request)
-    inputs = Pins(session).resolve(project_id, request.spec)
+    inputs = resolve_inputs(session, project_id, request.spec, {})
     model = get_or_raise(session, project_id, "model", tokenizer) if tokenizer else _find_model(session, inputs)
     assert model is None or isinstance(model, Model)
     length = int(getattr(request.spec, "sequence_length"))  # noqa: B009 - every training spec has one
