@@ -130,6 +130,6 @@ class TestPlanOfData:
         spec = spec_of("finetune", model="sized", sequence_length=64, steps=3, micro_batch_size=2)
         tokens = api.client.post("/v1/jobs/plan", json={"spec": spec}).json()["tokens"]
         assert tokens == {
-            "per_step": 128, "total": 384, "dataset": 126, "epochs": 3.0, "truncated_share": 0.0,
-            "dropped_share": pytest.approx(1 / 3), "longest": 101, "basis": "from all rows",
+            "per_step": 128, "total": 384, "dataset": 126, "epochs": pytest.approx(384 / 25), "truncated_share": 0.0,
+            "dropped_share": pytest.approx(1 / 3), "longest": 101, "learned_share": 8 / 25, "basis": "from all rows",
         }  # fmt: skip

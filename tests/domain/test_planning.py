@@ -128,12 +128,14 @@ class TestTokens:
         assert (found.per_step, found.total, found.dataset, found.epochs) == (128, 1280, 2000, 0.64)
         assert (found.truncated_share, found.dropped_share, found.basis) == (0.0, 0.0, "from 2 of 100 rows")
 
-    def test_padded_rows_are_cut_and_dropped(self) -> None:
-        rows = [Row(10, 5), Row(64, 5), Row(65, 5), Row(80, 64), Row(80, 63)]
-        found = predict_tokens(replace(SETUP, adapter=LORA, is_padded=True), Sample(rows, of=5))
-        assert (found.truncated_share, found.dropped_share, found.longest) == (0.4, 0.2, 80)
-        assert found.epochs == 2 * 10 / 4
-        assert found.basis == "from all rows"
+    @pytest.mark.parametrize(("layout", "epochs"), [("padded", 2 * 10 / 4), ("packed", 2 * 64 * 10 / (10 + 3 * 64))])
+    def test_rows_kept_whole_are_cut_off_and_left_out(self, layout: Any, epochs: float) -> None:
+        rows = [Row(10, 5, 5), Row(64, 5, 59), Row(65, 5, 59), Row(80, 64, 0), Row(80, 63, 1)]
+        found = predict_tokens(replace(SETUP, layout=layout), Sample(rows, of=5))
+        assert (found.truncated_share, found.longest, found.basis) == (0.4, 80, "from all rows")
+        assert found.dropped_share == pytest.approx(0.2)
+        assert found.epochs == pytest.approx(epochs)
+        assert found.learned_share == (5 + 59 + 59 + 1) / (10 + 3 * 64)
 
     def test_nobody_knows_before_there_is_a_tokenizer(self) -> None:
         found = predict_tokens(SETUP, None)

@@ -50,9 +50,12 @@ class TestSame:
 
     def test_labels_of_conversations(self, model: Path, chat_dataset: Path) -> None:
         whole, light = both(model)
-        for length in (64, 256):
-            expected = tokenize_completions(rows(chat_dataset), whole, length)
-            assert tokenize_completions(rows(chat_dataset), light, length) == expected
+        for length, loss_on in ((64, "last_answer"), (256, "answers"), (256, "all")):
+            expected = tokenize_completions(rows(chat_dataset), whole, length, loss_on)
+            found = tokenize_completions(rows(chat_dataset), light, length, loss_on)
+            assert [each.tokens.tolist() for each in found.examples] == [each.tokens.tolist() for each in expected.examples]
+            assert [each.learned.tolist() for each in found.examples] == [each.learned.tolist() for each in expected.examples]
+            assert (found.truncated, found.dropped) == (expected.truncated, expected.dropped)
             assert expected.examples
 
     @pytest.mark.parametrize("name", TEMPLATES)
@@ -66,9 +69,9 @@ class TestSame:
 
     def test_text_of_pre_training(self, model: Path) -> None:
         whole, light = both(model)
-        ids, labels = tokenize_row({"text": TEXTS[1]}, light)
+        ids, learned = tokenize_row({"text": TEXTS[1]}, light, "all")
         assert ids == [*whole(TEXTS[1], add_special_tokens=False)["input_ids"], whole.eos_token_id]
-        assert labels == [-100, *ids[1:]]
+        assert learned == [False] + [True] * (len(ids) - 1)
 
 
 class TestRefuse:

@@ -33,6 +33,14 @@ class Source:
     model: Model | None
     """Its tokenizer is used; None where the job trains its own."""
     sequence_length: int
+    rules: dict[str, Any]
+    """How conversations become tokens: `loss_on`, `chat_template`."""
+
+    def tokenize(self, platform: Platform, rows: list[dict[str, Any]], counts_only: bool) -> list[dict[str, Any]]:
+        """Rows as the recipe would tokenize them. Raises `ApiError`."""
+        assert self.model is not None
+        request = {"rows": rows, "sequence_length": self.sequence_length, "counts_only": counts_only, **self.rules}
+        return tokenize(platform, self.model, request)
 
 
 def find_source(session: Session, project_id: str, request: JobRequest, tokenizer: str | None = None) -> Source:
@@ -45,8 +53,9 @@ def find_source(session: Session, project_id: str, request: JobRequest, tokenize
     inputs = resolve_inputs(session, project_id, request.spec, {})
     model = get_or_raise(session, project_id, "model", tokenizer) if tokenizer else _find_model(session, inputs)
     assert model is None or isinstance(model, Model)
-    length = int(getattr(request.spec, "sequence_length"))  # noqa: B009 - every training spec has one
-    return Source(kind, session.get_one(Dataset, inputs["dataset"]["id"]), model, length)
+    asked = request.spec.model_dump()
+    rules: dict[str, Any] = {name: asked[name] for name in ("loss_on", "chat_template") if name in asked}
+    return Source(kind, session.get_one(Dataset, inputs["dataset"]["id"]), model, asked["sequence_length"], rules)
 
 
 def preview(platform: Platform, source: Source, count: int) -> PreviewPublic:
@@ -57,7 +66,7 @@ def preview(platform: Platform, source: Source, count: int) -> PreviewPublic:
         )
         raise ApiError(422, "no_tokenizer", message, field="tokenizer")
     found = read_rows(platform.store, source.dataset, count)
-    shown = tokenize(platform, source.model, found.rows, source.sequence_length, counts_only=False)
+    shown = source.tokenize(platform, found.rows, counts_only=False)
     return PreviewPublic(
         kind=source.kind,
         dataset=f"{source.dataset.name}@{source.dataset.version}",
@@ -74,10 +83,10 @@ def take_sample(platform: Platform, source: Source) -> Sample | None:
         return None
     try:
         found = read_rows(platform.store, source.dataset, SAMPLED_ROWS)
-        rows = tokenize(platform, source.model, found.rows, 0, counts_only=True)
+        rows = source.tokenize(platform, found.rows, counts_only=True)
     except ApiError:  # whoever wants to know why asks for a preview
         return None
-    return Sample([Row(row["count"], row["prompt"]) for row in rows], found.of)
+    return Sample([Row(row["count"], row["prompt"], row["learned"]) for row in rows], found.of)
 
 
 def _find_model(session: Session, inputs: Mapping[str, Mapping[str, Any]]) -> Model | None:
@@ -93,7 +102,7 @@ def _show(found: Rows, shown: list[dict[str, Any]], length: int) -> list[Preview
             count=row["count"],
             prompt_tokens=row["prompt"],
             beyond=max(row["count"] - length, 0),
-            dropped="messages" in source and row["prompt"] >= length,
+            dropped="messages" in source and row["learned"] == 0,
         )
         for number, source, row in zip(found.numbers, found.rows, shown, strict=True)
     ]

@@ -68,6 +68,8 @@ class TokensPublic(_Plain):
     truncated_share: float | None
     dropped_share: float | None
     longest: int | None
+    learned_share: float | None
+    """Share of tokens that are learned, the others being context."""
     basis: str
 
 

@@ -24,15 +24,15 @@ AT_ONCE = threading.BoundedSemaphore(2)
 """Each takes a core and some hundred MB: more of them wait."""
 
 
-def tokenize(
-    platform: Platform, model: Model, rows: list[dict[str, Any]], length: int, counts_only: bool
-) -> list[dict[str, Any]]:
-    """Of each row `{"count", "prompt"}`, and its `tokens` unless only counted. Raises `ApiError` where that cannot be done."""
+def tokenize(platform: Platform, model: Model, request: dict[str, Any]) -> list[dict[str, Any]]:
+    """Of each row `{"count", "prompt", "learned"}`, and its `tokens` unless only counted. Raises `ApiError` if that cannot be.
+
+    `request`: `{"rows", "sequence_length", "counts_only"}` and, of conversations, `{"loss_on", "chat_template"}`.
+    """
     with AT_ONCE, tempfile.TemporaryDirectory(dir=platform.settings.folder("cache")) as scratch:
         folder = Path(scratch)
         for name in FILES:
             _copy(platform, model, name, folder)
-        request = {"rows": rows, "sequence_length": length, "counts_only": counts_only}
         (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
         answer = _run(folder, model)
     if "error" in answer:

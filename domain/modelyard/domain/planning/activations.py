@@ -26,8 +26,8 @@ def predict_activations(setup: Setup) -> list[Piece]:
 
 def predict_logits(setup: Setup) -> Piece:
     """The logits of one forward pass and what the loss makes of them."""
-    vocabulary, tokens = setup.shape.vocabulary_size, setup.tokens_per_pass
-    said = f"{tokens:,} tokens × {vocabulary:,} words × 4 bytes × {LOGIT_COPIES} (logits, log-softmax, gradient)"
+    vocabulary, tokens = setup.shape.vocabulary_size, round(setup.tokens_per_pass * setup.learned_share)
+    said = f"{tokens:,} learned tokens × {vocabulary:,} words × 4 bytes × {LOGIT_COPIES} (logits, log-softmax, gradient)"
     return Piece("logits", tokens * vocabulary * 4 * LOGIT_COPIES, said)
 
 

@@ -154,10 +154,11 @@ def _queue_of(spec: JobSpec, shape: Shape) -> str:
 
 
 def _shorten(setup: Setup, tokens: Tokens) -> Setup:
-    """Padded rows are as long as the longest of them, not as long as they might be."""
-    if not setup.is_padded or tokens.longest is None:
-        return setup
-    return replace(setup, sequence_length=min(setup.sequence_length, tokens.longest))
+    """What the data says of the memory: padded rows are as long as the longest of them, and only some tokens are learned."""
+    length = setup.sequence_length
+    if setup.layout == "padded" and tokens.longest is not None:
+        length = min(length, tokens.longest)
+    return replace(setup, sequence_length=length, learned_share=tokens.learned_share or 1.0)
 
 
 def _change(body: JobCreate, changes: Changes) -> JobRequest | None:

@@ -8,6 +8,8 @@ from modelyard.domain.planning.shapes import Shape, count_adapter_parameters, co
 ELEMENT_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 """Bytes of one number."""
 Accelerator = Literal["cpu", "gpu"]
+Layout = Literal["cut", "packed", "padded"]
+"""How rows fill sequences: cut to fill each of them, packed as wholes, or one in each and padded to the longest of its batch."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,9 @@ class Setup:
     optimizer: str = "adamw"
     checkpoints_activations: bool = False
     adapter: Adapter | None = None
-    is_padded: bool = False
-    """Whether short sequences are padded up to the longest of their batch, instead of packed."""
+    layout: Layout = "cut"
+    learned_share: float = 1.0
+    """Share of tokens that are learned; logits are computed for these only."""
     kept_checkpoints: int = 2
 
     @property

@@ -12,7 +12,14 @@ class Row:
 
     tokens: int
     prompt_tokens: int = 0
-    """Those before the answer, in a conversation."""
+    """Those before the first that is learned."""
+    learned_tokens: int | None = None
+    """Those of the first sequence that are learned; None: all."""
+
+    @property
+    def learned(self) -> int:
+        """Tokens of the first sequence that are learned."""
+        return self.tokens if self.learned_tokens is None else self.learned_tokens
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,8 @@ class Tokens:
     """Share of rows of which nothing to learn from would be left."""
     longest: int | None
     """Tokens of the longest row looked at."""
+    learned_share: float | None
+    """Share of tokens that are learned, the others being context."""
     basis: str
 
 
@@ -50,15 +59,32 @@ def predict_tokens(setup: Setup, sample: Sample | None) -> Tokens:
     total = per_step * setup.steps
     if sample is None or not sample.rows:
         why = "the job trains its own tokenizer, or its data cannot be tokenized yet (a preview says why)"
-        return Tokens(per_step, total, None, None, None, None, None, why)
+        return Tokens(per_step, total, None, None, None, None, None, None, why)
     counts = [row.tokens for row in sample.rows]
     dataset = round(sum(counts) / len(counts) * sample.of)
     basis = "from all rows" if len(counts) >= sample.of else f"from {len(counts)} of {sample.of} rows"
-    if not setup.is_padded:  # packed: every token finds a place
-        return Tokens(per_step, total, dataset, total / dataset, 0.0, 0.0, max(counts), basis)
+    if setup.layout == "cut":  # every token finds a place
+        return Tokens(per_step, total, dataset, total / dataset, 0.0, 0.0, max(counts), 1.0, basis)
     limit = setup.sequence_length
-    dropped = sum(row.prompt_tokens >= limit for row in sample.rows)
-    truncated = sum(row.tokens > limit > row.prompt_tokens for row in sample.rows)
-    kept = sample.of * (1 - dropped / len(counts))
-    epochs = setup.global_batch_size * setup.steps / kept if kept else None
-    return Tokens(per_step, total, dataset, epochs, truncated / len(counts), dropped / len(counts), max(counts), basis)
+    kept = [row for row in sample.rows if row.learned]
+    visible = sum(min(row.tokens, limit) for row in kept)
+    return Tokens(
+        per_step=per_step,
+        total=total,
+        dataset=dataset,
+        epochs=_count_epochs(setup, kept, sample) if kept else None,
+        truncated_share=sum(row.tokens > limit for row in kept) / len(counts),
+        dropped_share=1 - len(kept) / len(counts),
+        longest=max(counts),
+        learned_share=sum(row.learned for row in kept) / visible if visible else None,
+        basis=basis,
+    )
+
+
+def _count_epochs(setup: Setup, kept: Sequence[Row], sample: Sample) -> float:
+    """How often a run sees each row that is kept; packed sequences are taken to be full."""
+    rows = len(kept) / len(sample.rows) * sample.of
+    if setup.layout == "padded":
+        return setup.global_batch_size * setup.steps / rows
+    mean = sum(min(row.tokens, setup.sequence_length) for row in kept) / len(kept)
+    return setup.tokens_per_step * setup.steps / (rows * mean)

@@ -43,7 +43,7 @@ def _pretraining(spec: PretrainSpec, slots: Slots, accelerator: Accelerator) -> 
 
 def _finetuning(spec: FinetuneSpec, shape: Shape, slots: Slots, accelerator: Accelerator) -> Setup:
     setup = _training(spec, shape, slots, accelerator, _adapter(spec))
-    return replace(setup, is_padded=not spec.packing)
+    return replace(setup, layout="packed" if spec.packing else "padded")
 
 
 def _adapter(spec: FinetuneSpec) -> Adapter | None:

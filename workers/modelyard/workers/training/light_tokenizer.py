@@ -47,10 +47,13 @@ class LightTokenizer:
         number: int | None = self._tokenizer.token_to_id(self.special_tokens.get("eos_token", ""))
         return number
 
-    def __call__(self, texts: Sequence[str], add_special_tokens: bool = True) -> dict[str, list[list[int]]]:
-        """Token ids of each text."""
+    def __call__(
+        self, texts: Sequence[str], add_special_tokens: bool = True, return_offsets_mapping: bool = False
+    ) -> dict[str, list[Any]]:
+        """Token ids of each text; with the characters each token stands for, if asked."""
         encoded = self._tokenizer.encode_batch(list(texts), add_special_tokens=add_special_tokens)
-        return {"input_ids": [each.ids for each in encoded]}
+        offsets = {"offset_mapping": [each.offsets for each in encoded]} if return_offsets_mapping else {}
+        return {"input_ids": [each.ids for each in encoded], **offsets}
 
     def apply_chat_template(
         self, messages: list[dict[str, str]], tokenize: bool = False, add_generation_prompt: bool = False, **values: Any

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from modelyard.workers.recipe import BadData
-from modelyard.workers.training.completions import IGNORED, tokenize_completions
+from modelyard.workers.training.completions import LossOn, tokenize_completions
 from modelyard.workers.training.light_tokenizer import LightTokenizer
 
 REQUEST = "request.json"
@@ -26,34 +26,39 @@ def main(folder: Path) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     request = json.loads((folder / REQUEST).read_text(encoding="utf-8"))
+    answer: dict[str, Any]
     try:
         tokenizer = LightTokenizer(folder)
-        answer: dict[str, Any] = {"rows": [_show(row, request, tokenizer) for row in request["rows"]]}
+        tokenizer.chat_template = request.get("chat_template") or tokenizer.chat_template
+        answer = {"rows": [_show(row, request, tokenizer) for row in request["rows"]]}
     except (BadData, MemoryError) as error:
         answer = {"error": str(error) or "the template or the row takes too much memory"}
     json.dump(answer, sys.stdout)
 
 
 def _show(row: dict[str, Any], request: dict[str, Any], tokenizer: LightTokenizer) -> dict[str, Any]:
-    """One row: how many tokens, how many before the answer; and unless only counted, each token within the sequence."""
-    ids, labels = tokenize_row(row, tokenizer)
-    prompt = next((place for place, label in enumerate(labels) if label != IGNORED), len(labels))
-    shown: dict[str, Any] = {"count": len(ids), "prompt": prompt}
+    """One row: how many tokens, how many before the first that is learned, how many of one sequence are; and these themselves."""
+    ids, learned = tokenize_row(row, tokenizer, request.get("loss_on", "last_answer"))
+    length = request["sequence_length"]
+    prompt = next((place for place, is_learned in enumerate(learned) if is_learned), len(ids))
+    shown: dict[str, Any] = {"count": len(ids), "prompt": prompt, "learned": sum(learned[:length])}
     if not request["counts_only"]:
-        visible = list(zip(ids, labels, strict=True))[: request["sequence_length"]]
-        shown["tokens"] = [[token, tokenizer.decode(token), label != IGNORED] for token, label in visible]
+        visible = zip(ids[:length], learned[:length], strict=True)
+        shown["tokens"] = [[token, tokenizer.decode(token), is_learned] for token, is_learned in visible]
     return shown
 
 
-def tokenize_row(row: dict[str, Any], tokenizer: LightTokenizer) -> tuple[list[int], list[int]]:
-    """Ids and labels of a whole row by the recipes' rules: a text ends with an end token, of a conversation the answer counts."""
+def tokenize_row(row: dict[str, Any], tokenizer: LightTokenizer, loss_on: LossOn) -> tuple[list[int], list[bool]]:
+    """Ids of a whole row by the recipes' rules, and which are learned: a text ends with an end token, and all of it counts."""
     if "messages" in row:
-        (example,) = tokenize_completions([row], tokenizer, ANY_LENGTH).examples
-        return example["input_ids"], example["labels"]
-    (ids,) = tokenizer([row["text"]], add_special_tokens=False)["input_ids"]
-    ids = ids if tokenizer.eos_token_id is None else [*ids, tokenizer.eos_token_id]
+        examples = tokenize_completions([row], tokenizer, ANY_LENGTH, loss_on).examples
+        ids, learned = (examples[0].tokens.tolist(), examples[0].learned.tolist()) if examples else ([], [])
+    else:
+        (ids,) = tokenizer([row["text"]], add_special_tokens=False)["input_ids"]
+        ids = ids if tokenizer.eos_token_id is None else [*ids, tokenizer.eos_token_id]
+        learned = [True] * len(ids)
     # No token comes before the first, so nobody predicts it.
-    return ids, [IGNORED, *ids[1:]]
+    return ids, [False, *learned[1:]] if ids else []
 
 
 if __name__ == "__main__":
