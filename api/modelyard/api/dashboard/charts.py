@@ -21,7 +21,12 @@ class Chart:
     """The x values, then one list of y values per label, all of the same length; None where a curve has no point."""
     caption: str
     is_time: bool = False
-    """Whether x is seconds since the epoch rather than steps."""
+    """Whether x is seconds since the epoch rather than a number."""
+    x_label: str = "step"
+    is_scatter: bool = False
+    """Whether the points have nothing to do with their neighbours: no line joins them."""
+    is_log: bool = False
+    """Whether x is drawn logarithmically."""
 
     def as_dict(self) -> dict[str, Any]:
         """The same as JSON."""
@@ -31,6 +36,9 @@ class Chart:
             "data": self.data,
             "caption": self.caption,
             "is_time": self.is_time,
+            "x_label": self.x_label,
+            "is_scatter": self.is_scatter,
+            "is_log": self.is_log,
         }
 
 

@@ -25,6 +25,7 @@ _ID_IN_BRACKETS = re.compile(r"\([a-z]+_[0-9a-f]{32}, ")
 _PLACES = {
     "job": "jobs",
     "pipe": "pipelines",
+    "swp": "sweeps",
     "dep": PLURALS["deployment"],
     **{prefix: PLURALS[type_] for type_, prefix in ID_PREFIXES.items()},
 }

@@ -18,6 +18,7 @@ from modelyard.domain.jobs.curves import newest_point, read_curves
 from modelyard.domain.jobs.inquiry import explain_job
 from modelyard.domain.jobs.lifecycle import JobState
 from modelyard.domain.specs import KINDS
+from modelyard.domain.sweeps.repository import find_trial_of
 from modelyard.domain.usage.repository import report
 from modelyard.domain.usage.sums import Grouping
 
@@ -61,6 +62,7 @@ def show_job(request: Request, job_id: str, platform: PlatformDep, viewer: Viewe
             checkpoints=repository.list_checkpoints(session, job_id),
             log=read_tail(session, job_id),
             newer=repository.find_newer(session, job_id),
+            trial=find_trial_of(session, job_id),
             usage=[(row, make_segments(row, row.split.total)) for row in spent],
         )
 

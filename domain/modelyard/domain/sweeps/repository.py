@@ -51,7 +51,7 @@ def count_states(session: Session, sweep_ids: Sequence[str]) -> dict[str, dict[s
     return counts
 
 
-def find_sweep_of(session: Session, job_id: str) -> Trial | None:
+def find_trial_of(session: Session, job_id: str) -> Trial | None:
     """The trial a job is, if it is one."""
     return session.exec(select(Trial).where(Trial.job_id == job_id)).first()
 

@@ -15,22 +15,22 @@
 
   const describe = (chart, width) => {
     const axis = { stroke: colour("--faint"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, font: "12px system-ui" };
-    const xName = chart.is_time ? {} : { label: "step", value: (_, value) => format(value) };
+    const xName = chart.is_time ? {} : { label: chart.x_label, value: (_, value) => format(value) };
     const curves = chart.labels.map((label, index) => ({
       label,
       stroke: colour(COLOURS[index % COLOURS.length]),
       width: 1.8,
       spanGaps: true,
       // Requests at the same moment have nothing to do with each other: points without a line between them.
-      ...(chart.is_time && { paths: () => null }),
+      ...((chart.is_time || chart.is_scatter) && { paths: () => null }),
       // A curve of few points would be a line between nothing to see.
-      points: { show: chart.is_time || chart.data[index + 1].filter((value) => value != null).length < 30, size: 5 },
+      points: { show: chart.is_time || chart.is_scatter || chart.data[index + 1].filter((value) => value != null).length < 30, size: 5 },
       value: (_, value) => format(value),
     }));
     return {
       width,
       height: HEIGHT,
-      scales: { x: { time: chart.is_time } },
+      scales: { x: { time: chart.is_time, distr: chart.is_log ? 3 : 1 } },
       cursor: { y: false },
       legend: { live: true },
       series: [xName, ...curves],
