@@ -1,9 +1,10 @@
 """From the submit of a job to the first line of its recipe: forked from warm parents, and started as programs.
 
-python -m bench.start_latency [--rounds 5] [--jobs 20]
+python -m bench.start_latency [--rounds 5] [--jobs 20] [--no-peers]
 
 One worker at a time, over HTTP, ticket and claim as always; jobs one after another. The first line is the `phase` event a
-recipe's start writes, by its own time stamp; a trained step is the first `metric` event.
+recipe's start writes, by its own time stamp; a trained step is the first `metric` event. Beside it, RQ, Dramatiq, Celery and
+Prefect run a function that writes the time: RQ and Prefect start a process for it, the other two none.
 """
 
 import argparse
@@ -12,13 +13,14 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.measurement import Row, compare, interleave, print_table
+from bench.peers import starts
 from bench.servers import make_database, running, running_api, running_broker, server_environment
 from modelyard.cli.client import Client
 
@@ -97,22 +99,25 @@ def _wait_for(log: Path, text: str, times: int) -> None:
 
 
 def measure(rounds: int, peers: bool = True, jobs: int = 20) -> list[Row]:
-    """Medians over rounds, in turn forked and started as programs. `peers` changes nothing: others start no such processes."""
-    subjects = {
+    """Medians over rounds, in turn forked, started as programs, and by other task queues."""
+    others = starts.subjects(jobs) if peers else {}
+    own: dict[str, Callable[[], Mapping[str, float]]] = {
         "forked": lambda: _round("always", 2, jobs),
         "programs": lambda: _round("never", 0, max(jobs // 5, 2)),
     }
-    figures = interleave(subjects, rounds)
+    figures = interleave({**own, **others}, rounds)
     rows = (
-        ("submit to first line, recipe without torch, p50", "light", "250"),
+        ("submit to first line, recipe without torch, p50", "light", "≤ 50"),
         ("submit to first line, recipe without torch, p95", "light p95", ""),
-        ("submit to first line, recipe with torch, p50", "heavy", "50"),
+        ("submit to first line, recipe with torch, p50", "heavy", "≤ 50"),
         ("submit to first trained step, p50", "step", ""),
     )
-    return [
+    found = [
         compare(label, metric, "ms", figures, "forked", "programs", target, more_is_better=False)
         for label, metric, target in rows
     ]
+    beside = "submit to first line, beside a task that is a function"
+    return found + [compare(beside, "light", "ms", figures, "forked", name, more_is_better=False) for name in others]
 
 
 def _round(mode: str, parents: int, jobs: int) -> dict[str, float]:
@@ -137,8 +142,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=20)
+    parser.add_argument("--no-peers", action="store_true")
     given = parser.parse_args()
-    print_table(measure(given.rounds, jobs=given.jobs))
+    print_table(measure(given.rounds, not given.no_peers, given.jobs))
 
 
 if __name__ == "__main__":

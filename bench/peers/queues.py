@@ -1,9 +1,11 @@
 """The same task for every task queue: write `start N`, work for a second, write `done N`.
 
-Runs in the environment of the queues: python queues.py QUEUE enqueue NUMBER, or python queues.py QUEUE worker.
-Environment: BROKER (a Redis URL), LINES (the file), WORK_SECONDS.
+Runs in the environment of the queues: python queues.py QUEUE enqueue NUMBER, python queues.py QUEUE worker, or
+python queues.py QUEUE starts NUMBER, which sends one after another and prints how many milliseconds each took to begin.
+Environment: BROKER (a Redis URL), LINES (the file), WORK_SECONDS, STAMP (any value: each line ends with the time).
 """
 
+import json
 import os
 import sys
 import time
@@ -23,9 +25,32 @@ def work(number: int) -> None:
 
 def write(line: str) -> None:
     """Append a line in one write."""
+    line = f"{line} {time.time()}" if "STAMP" in os.environ else line
     descriptor = os.open(os.environ["LINES"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     os.write(descriptor, f"{line}\n".encode())
     os.close(descriptor)
+
+
+def time_starts(send: Any, number: int) -> list[float]:
+    """Send one task after another; milliseconds from each call to the first line of the task."""
+    taken = []
+    for each in range(number):
+        sent = time.time()
+        send(each)
+        taken.append(1000 * (wait_for_line(f"start {each} ") - sent))
+        wait_for_line(f"done {each} ")
+    return taken
+
+
+def wait_for_line(beginning: str) -> float:
+    """The time stamp of a line, once it is there."""
+    while True:
+        if os.path.exists(os.environ["LINES"]):
+            with open(os.environ["LINES"]) as file:
+                for line in file:
+                    if line.startswith(beginning) and line.endswith("\n"):
+                        return float(line.split()[-1])
+        time.sleep(0.02)
 
 
 def use_celery(is_late: bool) -> tuple[Any, Any]:
@@ -93,5 +118,7 @@ if __name__ == "__main__":
     if sys.argv[2] == "enqueue":
         for each in range(int(sys.argv[3])):
             send(each)
+    elif sys.argv[2] == "starts":
+        print(json.dumps(time_starts(send, int(sys.argv[3]))))
     else:
         serve()

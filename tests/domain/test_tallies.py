@@ -9,11 +9,19 @@ from sqlalchemy import func
 from sqlmodel import Session, col, select
 from waiting_processes import run_at_once
 
-from modelyard.domain.jobs.lifecycle import ACTIVE, LEGAL_MOVES, JobState
-from modelyard.domain.jobs.ownership import change
+from modelyard.domain.jobs.lifecycle import ACTIVE, LEGAL_MOVES, JobState, Outcome
+from modelyard.domain.jobs.ownership import change, finish
 from modelyard.domain.jobs.submission import Submission, submit_many
 from modelyard.domain.jobs.tables import Job, JobTally
-from modelyard.domain.jobs.tallies import add_up, count_by_queue, count_by_state, count_claimable, needs_adding_up, sum_up
+from modelyard.domain.jobs.tallies import (
+    add_up,
+    count_by_queue,
+    count_by_state,
+    count_claimable,
+    has_open_jobs,
+    needs_adding_up,
+    sum_up,
+)
 from modelyard.scheduler.tallies import add_up_tallies
 
 # Moves its jobs along and back while others add up, and adds up itself.
@@ -118,6 +126,22 @@ class TestAddUp:
         assert [row.id for row in factory.find(select(JobTally))] == before
         with factory.database.read() as session:
             assert not needs_adding_up(session)
+
+
+class TestHasOpenJobs:
+    def test_as_long_as_one_is_not_finished(self, factory: Factory) -> None:
+        def has_any() -> bool:
+            with factory.database.read() as session:
+                return has_open_jobs(session)
+
+        assert not has_any()
+        job = factory.job()
+        assert has_any()
+        factory.claimed(job)
+        assert has_any()
+        with factory.database.write() as session:
+            finish(session, job.id, 1, Outcome.SUCCEEDED)
+        assert not has_any()
 
 
 class TestCount:

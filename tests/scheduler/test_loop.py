@@ -40,6 +40,31 @@ class TestDoDue:
         do_due(chores, 11.0)
         assert done[3:] == ["first", "failed"]
 
+    @pytest.mark.parametrize(
+        ("may_rest", "is_at_rest", "seconds", "expected"),
+        [
+            (True, False, 1.0, True),
+            (True, False, 0.9, False),
+            (True, True, 9.9, False),
+            (True, True, 10.0, True),
+            (False, True, 1.0, True),
+        ],
+    )
+    def test_what_finds_nothing_to_do_rests(self, may_rest: bool, is_at_rest: bool, seconds: float, expected: bool) -> None:
+        chore = Chore("any", 1.0, lambda: None, may_rest)
+        assert chore.is_due(100.0, is_at_rest), "the first time"
+        chore.done_at = 100.0
+        assert chore.is_due(100.0 + seconds, is_at_rest) is expected
+
+    def test_a_job_wakes_a_chore_that_rested(self) -> None:
+        done: list[int] = []
+        chores = [Chore("any", 1.0, lambda: done.append(1), may_rest=True)]
+        do_due(chores, 100.0, is_at_rest=True)
+        do_due(chores, 102.0, is_at_rest=True)
+        assert len(done) == 1
+        do_due(chores, 103.0, is_at_rest=False)
+        assert len(done) == 2
+
     def test_every_chore_of_the_scheduler_runs(self, factory: Factory, settings: Settings) -> None:
         chores = {chore.name: chore for chore in make_chores(settings, factory.database)}
         lost = factory.running()

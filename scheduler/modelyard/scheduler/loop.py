@@ -3,6 +3,7 @@
 Every chore is a set of compare-and-sets: stopping at any line, or two leaders for a moment, harms nothing.
 """
 
+import math
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
+from modelyard.domain.jobs.tallies import has_open_jobs
 from modelyard.domain.workers.repository import leave_lead, take_lead
 from modelyard.kit.broker import Broker
 from modelyard.kit.database import Database
@@ -33,6 +35,10 @@ from modelyard.scheduler.tallies import add_up_tallies
 
 ROLE = "scheduler"
 LEAD_SECONDS = 10.0
+RENEW_SECONDS = 2.0
+"""The leader writes no more often that it is one."""
+REST_FACTOR = 10.0
+"""So much more rarely is done what concerns jobs that are not finished, while there are none."""
 MINUTE_SECONDS = 60.0
 HOUR_SECONDS = 3600.0
 log = get_logger(__name__)
@@ -45,7 +51,13 @@ class Chore:
     name: str
     every_seconds: float
     do: Callable[[], None]
-    due_at: float = 0.0
+    may_rest: bool = False
+    """Finds nothing to do while no job waits, runs or is held: then it is done less often, in case something is amiss."""
+    done_at: float = -math.inf
+
+    def is_due(self, now: float, is_at_rest: bool) -> bool:
+        """Whether it is to be done again. `is_at_rest`: every job is finished."""
+        return now - self.done_at >= self.every_seconds * (REST_FACTOR if is_at_rest and self.may_rest else 1.0)
 
 
 def make_chores(settings: Settings, database: Database) -> list[Chore]:
@@ -55,17 +67,17 @@ def make_chores(settings: Settings, database: Database) -> list[Chore]:
     broker = Broker(settings)
     relay, surplus = Relay(database, broker), SurplusTickets(database, broker)
     return [
-        Chore("end dead leases", interval, lambda: end_dead_leases(database, settings)),
-        Chore("place gangs", interval, lambda: place_gangs(database, settings)),
-        Chore("end unready gangs", interval, lambda: end_unready_gangs(database, settings)),
+        Chore("end dead leases", interval, lambda: end_dead_leases(database, settings), may_rest=True),
+        Chore("place gangs", interval, lambda: place_gangs(database, settings), may_rest=True),
+        Chore("end unready gangs", interval, lambda: end_unready_gangs(database, settings), may_rest=True),
         Chore("drop surplus tickets", 5 * interval, surplus.tick),
-        Chore("advance held jobs", interval, lambda: advance_held_jobs(database)),
-        Chore("start due jobs", interval, lambda: start_due_jobs(database)),
-        Chore("apply quotas", interval, lambda: apply_quotas(database)),
-        Chore("ring again", interval, relay.tick),
-        Chore("add up tallies", interval, lambda: add_up_tallies(database)),
-        Chore("place jobs", interval, lambda: place(database, settings)),
-        Chore("hand over from drained workers", interval, lambda: hand_over(database)),
+        Chore("advance held jobs", interval, lambda: advance_held_jobs(database), may_rest=True),
+        Chore("start due jobs", interval, lambda: start_due_jobs(database), may_rest=True),
+        Chore("apply quotas", interval, lambda: apply_quotas(database), may_rest=True),
+        Chore("ring again", interval, relay.tick, may_rest=True),
+        Chore("add up tallies", interval, lambda: add_up_tallies(database), may_rest=True),
+        Chore("place jobs", interval, lambda: place(database, settings), may_rest=True),
+        Chore("hand over from drained workers", interval, lambda: hand_over(database), may_rest=True),
         Chore("exclude bad hosts", 5 * interval, lambda: exclude_bad_hosts(database)),
         Chore("fill slots of schedules", interval, lambda: fill_slots(database)),
         Chore("conduct sweeps", interval, lambda: conduct_sweeps(database)),
@@ -77,12 +89,12 @@ def make_chores(settings: Settings, database: Database) -> list[Chore]:
     ]
 
 
-def do_due(chores: Sequence[Chore], now: float) -> None:
+def do_due(chores: Sequence[Chore], now: float, is_at_rest: bool = False) -> None:
     """Do every chore that is due. One that fails is logged and comes again; the others are not held up."""
     for chore in chores:
-        if now < chore.due_at:
+        if not chore.is_due(now, is_at_rest):
             continue
-        chore.due_at = now + chore.every_seconds
+        chore.done_at = now
         try:
             chore.do()
         except (SQLAlchemyError, RedisError, OSError) as error:
@@ -102,9 +114,13 @@ def main(settings: Settings | None = None) -> int:
     holder = f"{socket.gethostname()}:{os.getpid()}"
     chores = make_chores(settings, database)
     log.info("scheduler ready", holder=holder)
+    renew_at = 0.0
     while not stopped.wait(settings.scheduler_interval_seconds):
-        if _leads(database, holder):
-            do_due(chores, time.monotonic())
+        now = time.monotonic()
+        if now >= renew_at:
+            renew_at = now + RENEW_SECONDS if _leads(database, holder) else 0.0
+        if renew_at:
+            do_due(chores, now, _is_at_rest(database))
     _leave(database, holder)
     return 0
 
@@ -116,6 +132,14 @@ def _leads(database: Database, holder: str) -> bool:
     except SQLAlchemyError as error:
         log.warning("the database does not answer", error=type(error).__name__)
         return False
+
+
+def _is_at_rest(database: Database) -> bool:
+    try:
+        with database.read() as session:
+            return not has_open_jobs(session)
+    except SQLAlchemyError:
+        return False  # the chores say what is the matter
 
 
 def _leave(database: Database, holder: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import delete, func, insert
 from sqlmodel import Session, col, select
 
-from modelyard.domain.jobs.lifecycle import ACTIVE, JobState
+from modelyard.domain.jobs.lifecycle import ACTIVE, FINISHED, JobState
 from modelyard.domain.jobs.tables import QUEUED, Job, JobTally
 from modelyard.kit.database import database_now
 from modelyard.kit.rows import insert_rows
@@ -98,6 +98,13 @@ def count_claimable(session: Session) -> dict[str, int]:
     backing_off = Counter(session.exec(select(Job.queue).where(QUEUED, col(Job.not_before) > now)).all())
     claimable = {queue: number - backing_off[queue] for queue, number in waiting.items()}
     return {queue: number for queue, number in claimable.items() if number > 0}
+
+
+def has_open_jobs(session: Session) -> bool:
+    """Whether any job is not finished."""
+    is_open = col(JobTally.state).not_in(FINISHED)
+    several = select(JobTally.state).where(is_open).group_by(col(JobTally.state)).having(_JOBS > 0).limit(1)
+    return session.exec(several).first() is not None
 
 
 def _sum_by_queue(session: Session, state: JobState) -> dict[str, int]:
