@@ -105,7 +105,7 @@ def _change_trial(session: Session, sweep: Sweep, action: Note | Promote | End) 
         session.add(job)
         session.flush()
         resume(session, job)
-        trial.state, trial.rung = TrialState.RUNNING, trial.rung + 1
+        trial.state = TrialState.RUNNING
     else:
         _end_job(session, trial, action.keep_checkpoint)
         trial.state, trial.message = TrialState.STOPPED, action.why

@@ -67,8 +67,6 @@ class Trial(SQLModel, table=True):
     """None where the job was refused."""
     parameters: dict[str, Any] = json_field()
     state: str
-    rung: int = 0
-    """Rungs it has reached: it waits at the last of them, or goes on to the next."""
     results: dict[str, Any] = json_field()
     """Step -> the metric there; null for NaN and infinity."""
     message: str | None = text_field(default=None)  # type: ignore[arg-type]

@@ -98,7 +98,6 @@ def upgrade() -> None:
         sa.Column("job_id", sqlmodel.sql.sqltypes.AutoString(), nullable=True),
         sa.Column("parameters", sa.JSON(), nullable=False),
         sa.Column("state", sqlmodel.sql.sqltypes.AutoString(), nullable=False),
-        sa.Column("rung", sa.Integer(), nullable=False),
         sa.Column("results", sa.JSON(), nullable=False),
         sa.Column("message", sa.Text(), nullable=True),
         sa.Column("created_at", sa.Double(), nullable=False),
