@@ -2,15 +2,40 @@
 
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+MOST_SECONDS = 200
+
+
+class WarmParent:
+    """The process that ranks are forked from."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, "-m", "tests.workers.training.warm_ranks"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+        self.process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def run(self, module: str, folder: Path, environments: list[dict[str, str]]) -> list[int]:
+        """Run ranks to their end; return the exit codes."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps({"module": module, "folder": str(folder), "environments": environments}) + "\n")
+        self.process.stdin.flush()
+        answered, _, _ = select.select([self.process.stdout], [], [], MOST_SECONDS)
+        if not answered:
+            self.process.kill()  # and with it the ranks
+            pytest.fail(f"{module} still runs after {MOST_SECONDS} s; log:\n{(folder / 'rank-0.log').read_text()}")
+        codes: list[int] = json.loads(self.process.stdout.readline())
+        return codes
 
 
 @dataclass
@@ -18,6 +43,8 @@ class Ranks:
     """A run folder, and the processes that work in it."""
 
     folder: Path
+    parent: WarmParent
+    logs: list[str] = field(default_factory=list)
 
     def run(self, module: str, document: dict[str, Any], ranks: int = 1, stop: str | None = None) -> list[int]:
         """Run a recipe to its end and return the exit codes. `stop`: what the runner asks from the start."""
@@ -26,20 +53,17 @@ class Ranks:
         if stop:
             (self.folder / "control").write_text(stop)
         port = str(free_port())
-        processes = [self._start(module, rank, ranks, port) for rank in range(ranks)]
-        self.logs = [process.communicate(timeout=200)[0] for process in processes]
-        return [process.returncode for process in processes]
+        environments = [self._environment(rank, ranks, port) for rank in range(ranks)]
+        codes = self.parent.run(f"modelyard.workers.training.recipes.{module}", self.folder, environments)
+        self.logs = [(self.folder / f"rank-{rank}.log").read_text() for rank in range(ranks)]
+        return codes
 
-    def _start(self, module: str, rank: int, ranks: int, port: str) -> "subprocess.Popen[str]":
-        environment = {
+    def _environment(self, rank: int, ranks: int, port: str) -> dict[str, str]:
+        return {
             **os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "MODELYARD_DEVICE": "cpu",
             "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks),
             "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
         }  # fmt: skip
-        command = [sys.executable, "-m", f"modelyard.workers.training.recipes.{module}", "--run-dir", str(self.folder)]
-        return subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
-        )
 
     def events(self, type_: str) -> list[dict[str, Any]]:
         lines = (self.folder / "events.jsonl").read_text(encoding="utf-8").splitlines()
@@ -58,9 +82,11 @@ class Ranks:
 
 
 @pytest.fixture(scope="session")
-def ranks_in() -> Callable[[Path], Ranks]:
+def ranks_in() -> Iterator[Callable[[Path], Ranks]]:
     """Make ranks that work in a run folder of the caller's choice."""
-    return Ranks
+    parent = WarmParent()
+    with parent.process:
+        yield lambda folder: Ranks(folder, parent)
 
 
 @pytest.fixture(scope="session")

@@ -19,10 +19,10 @@ LEARNED = {
 }
 
 
-def save_weights(run: Run[FinetuneSpec], engine: Any) -> None:
+def save_weights(run: Run[FinetuneSpec], engine: Any, tokenizer: Any) -> None:
     """Write what was learned: an adapter, or the whole model. All ranks call this: under ZeRO 3 each holds a part only."""
     if run.spec.method == "full":
-        save_model(engine, None, run.output_folder("model"), run.rank)
+        save_model(engine, tokenizer, run.output_folder("model"), run.rank)
     else:
         save_adapter(run, engine, run.output_folder("adapter"))
 
@@ -41,7 +41,7 @@ def hand_over(run: Run[FinetuneSpec], base: Path, conversations: Conversations, 
         merge = merge_adapter(base, run.folder / "outputs" / "adapter", run.output_folder("model"), spec.precision, sample)
         figures = {**figures, "trainable_parameters": merge.trainable_parameters, "merge_difference": merge.difference}
         parameters = merge.parameters
-    conversations.tokenizer.save_pretrained(folder)
+        conversations.tokenizer.save_pretrained(folder)
     config = transformers.AutoConfig.from_pretrained(folder)
     figures["seconds"] = round(time.monotonic() - started, 2)
     facts = {

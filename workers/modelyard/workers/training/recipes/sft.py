@@ -56,7 +56,7 @@ def main(run: Run[FinetuneSpec]) -> None:
         "validation_loss": round(progress.last_validation_loss or 0.0, 4),
         "training_seconds": round(seconds, 2),
     }
-    save_weights(run, engine)
+    save_weights(run, engine, conversations.tokenizer)
     # The merge needs the memory.
     del engine
     gc.collect()

@@ -1,0 +1,30 @@
+"""Forks ranks of training recipes for tests, as a worker's warm parent does: their libraries are imported once a session.
+
+python -m tests.workers.training.warm_ranks: a line of JSON orders ranks, a line of JSON tells their exit codes.
+"""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+from modelyard.workers.libraries import configure_libraries
+from modelyard.workers.registry import HEAVY
+from modelyard.workers.runner.waiting import fork_ranks
+
+
+def main() -> None:
+    """Serve orders until there are no more."""
+    configure_libraries("cpu")
+    for module in dict.fromkeys(HEAVY["pretrain"] + HEAVY["finetune"]):
+        importlib.import_module(module)
+    for line in sys.stdin:
+        order = json.loads(line)
+        ranks = fork_ranks(order["module"], Path(order["folder"]), len(order["environments"]))
+        for rank, environment in zip(ranks, order["environments"], strict=True):
+            rank.go(environment)
+        print(json.dumps([rank.process.wait() for rank in ranks]), flush=True)  # noqa: T201 - the answer
+
+
+if __name__ == "__main__":
+    main()
