@@ -4,7 +4,7 @@ import json
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -72,10 +72,11 @@ def measure(rounds: int, quick: bool = False) -> list[Row]:
         yards = {name: _open(stack, folder / name, *size) for name, size in sizes.items()}
         figures = {name: Figures() for name in yards}
         for number in range(rounds):
-            for name, yard in yards.items():
-                found = {operation: _time(call) for operation, call in _operations(yard).items()}
-                found["one scheduler tick"] = median(_seconds(yard.tick) for _ in range(TICKS)) * 1000
-                figures[name].add(found)
+            for operation in _operations(yards["few"]):
+                for name, taken in _take_turns({name: _operations(yard)[operation] for name, yard in yards.items()}).items():
+                    figures[name].add({operation: taken})
+            for name, taken in _take_turns({name: yard.tick for name, yard in yards.items()}, TICKS).items():
+                figures[name].add({"one scheduler tick": taken})
             say(f"  round {number + 1}/{rounds} done")
     finished, waiting = sizes["many"]
     many = f"{finished:,} finished and {waiting:,} waiting jobs"
@@ -128,9 +129,13 @@ def _days_ago(days: int) -> str:
     return (datetime.now(UTC) - timedelta(days=days)).strftime("%Y-%m-%dT00:00:00Z")
 
 
-def _time(call: Callable[[], None]) -> float:
-    call()
-    return median(_seconds(call) for _ in range(REPEATS)) * 1000
+def _take_turns(calls: Mapping[str, Callable[[], None]], repeats: int = REPEATS) -> dict[str, float]:
+    """Median milliseconds of each; call by call in turn, so that whatever else the machine does meets all alike."""
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(repeats + 1):
+        for name, call in calls.items():
+            taken[name].append(_seconds(call) * 1000)
+    return {name: median(times[1:]) for name, times in taken.items()}
 
 
 def _seconds(call: Callable[[], None]) -> float:
