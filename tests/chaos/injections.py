@@ -158,9 +158,14 @@ class Injector:
         return _signal(attempt.runner, signal.SIGKILL)
 
     def freeze_runner_until_taken_over(self) -> bool:
-        """Its ranks go on: only its deadline ends them before the job is somebody else's."""
+        """Its ranks go on, and who might end them is frozen too: only its deadline does before the job is somebody else's."""
         attempt = self.victims.pick_attempt(in_training=True)
-        return attempt is not None and self.freeze_until_taken_over(attempt.runner, attempt.tag)
+        if attempt is None or not self.freeze_until_taken_over(attempt.runner, attempt.tag):
+            return False
+        for name in {self.victims.find_worker(attempt.runner), self.victims.find_reaper()} - {None}:
+            if not self.is_busy(str(name)):
+                self.freeze_until_taken_over(psutil.Process(self.cluster.processes[str(name)].pid), attempt.tag)
+        return True
 
     def freeze_machine_until_taken_over(self) -> bool:
         """The worker's late report is of an attempt that has a successor: only its number tells."""

@@ -13,8 +13,9 @@ from sqlmodel import select
 
 from modelyard.domain.jobs.lifecycle import FINISHED, JobState
 from modelyard.domain.jobs.tables import Job
+from modelyard.domain.workers.repository import list_online
 from modelyard.kit.database import Database
-from tests.chaos.cluster import PROGRAMS, Cluster
+from tests.chaos.cluster import PROGRAMS, WORKERS, Cluster
 from tests.chaos.injections import AT_RANDOM, Injector
 from tests.chaos.verdict import Verdict, judge
 from tests.chaos.watch import Watch
@@ -69,6 +70,8 @@ def _run(plan: Plan, cluster: Cluster, say: Callable[[str], None]) -> Verdict:
     submitter = Submitter(cluster, random.Random(chance.random()), plan.load)  # noqa: S311
     submitter.prepare_corpus()
     _wait(lambda: _count_open(database) == 0, START_SECONDS, "the first job did not end")
+    wanted = sum(name in WORKERS for name in plan.programs)
+    _wait(lambda: _count_workers(database) == wanted, START_SECONDS, "not every worker reported")
     submitter.start()
     injector = Injector(cluster, database, chance, plan.injections)
     started = time.monotonic()
@@ -136,6 +139,11 @@ def _answers(url: str) -> bool:
 def _count_open(database: Database) -> int:
     with database.read() as session:
         return len(session.exec(select(Job.id).where(Job.state.not_in(FINISHED))).all())  # type: ignore[attr-defined]
+
+
+def _count_workers(database: Database) -> int:
+    with database.read() as session:
+        return len(list_online(session))
 
 
 def _is_settled(database: Database, submitter: Submitter) -> bool:

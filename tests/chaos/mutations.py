@@ -70,8 +70,9 @@ DIRECTED = Plan(
     seconds=40.0,
     pause_seconds=(0.5, 1.5),
     injections={each.provoked_by: 1 for each in MUTATIONS.values()},
-    programs=("api", "scheduler-1", "data-1", "train-1", "train-2"),
-    # One training, so that a worker is always idle, and longer than any machine needs; cheap jobs nearly always wait.
+    # Two workers may be frozen with one training: the third takes it over.
+    programs=("api", "scheduler-1", "data-1", "train-1", "train-2", "train-3"),
+    # One training, so that workers are idle, and longer than any machine needs; cheap jobs nearly always wait.
     load=Load(prepare_every_seconds=0.7, is_in_bursts=True, trainings_at_once=1, training_steps=1_000_000),
     calls_off=True,
     symptoms=tuple(dict.fromkeys(symptom for each in MUTATIONS.values() for symptom in each.symptoms)),

@@ -9,9 +9,13 @@ from sqlmodel import col, select
 
 from modelyard.domain.jobs.retry import DEATHS
 from modelyard.domain.jobs.tables import Attempt, Job
-from modelyard.kit.database import Database
+from modelyard.kit.database import Database, database_now
 from modelyard.workers.engine.processes import split_tag, tag_of
 from tests.chaos.cluster import WORKERS, Cluster, is_runner
+
+REAPER_LOCK = "reaper.lock"
+BOTH_SEEN_SECONDS = 4.0
+"""So long after its start another attempt counts as at work: the ranks of the one before would have reported many times."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +81,15 @@ class Victims:
         return next(iter(picked.processes[1:]), None) if picked else None
 
     def is_taken_over(self, tag: str) -> bool:
-        """Whether a later attempt has begun the job of an attempt."""
+        """Whether a later attempt began the job of an attempt, long enough ago for both to be seen at work."""
         job_id, number, _ = split_tag(tag)
+        later = (
+            Attempt.job_id == job_id,
+            col(Attempt.seq) > number,
+            col(Attempt.started_at) < database_now() - BOTH_SEEN_SECONDS,
+        )
         with self.database.read() as session:
-            return session.exec(select(Attempt.id).where(Attempt.job_id == job_id, col(Attempt.seq) > number)).first() is not None
+            return session.exec(select(Attempt.id).where(*later)).first() is not None
 
     def find_worker(self, runner: psutil.Process) -> str | None:
         """The worker a runner was started by, if it still lives."""
@@ -89,3 +98,15 @@ class Victims:
             return next((names[parent.pid] for parent in runner.parents() if parent.pid in names), None)
         except psutil.Error:
             return None
+
+    def find_reaper(self) -> str | None:
+        """The worker that removes strays for all that share the data directory."""
+        programs = {name: psutil.Process(process.pid) for name, process in self.cluster.processes.items() if name in WORKERS}
+        return next((name for name, process in programs.items() if _has_open(process, REAPER_LOCK)), None)
+
+
+def _has_open(process: psutil.Process, name: str) -> bool:
+    try:
+        return any(file.path.endswith(f"/{name}") for file in process.open_files())
+    except psutil.Error:
+        return False
