@@ -28,6 +28,12 @@ class Schedule(SQLModel, table=True):
     overlap: bool = False
     """Whether a new run starts while the one before is not finished."""
     next_at: float | None = time_field(index=True)
+    failures: int = 0
+    """How often in a row its due time could not be filled for a reason nobody foresaw."""
+    problem: str | None = text_field(default=None)  # type: ignore[arg-type]
+    """The last of those reasons."""
+    try_at: float | None = time_field()
+    """Not before this is it tried again."""
     created_at: float = time_field(nullable=False)
 
 

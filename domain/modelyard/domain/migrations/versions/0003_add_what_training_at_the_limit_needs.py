@@ -118,6 +118,12 @@ def upgrade() -> None:
     with op.batch_alter_table("job", schema=None) as batch_op:
         batch_op.add_column(sa.Column("pause_at_step", sa.Integer(), nullable=True))
 
+    with op.batch_alter_table("schedule", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("failures", sa.Integer(), nullable=False, server_default="0"))
+        batch_op.add_column(sa.Column("problem", sa.Text(), nullable=True))
+        batch_op.add_column(sa.Column("try_at", sa.Double(), nullable=True))
+        batch_op.alter_column("failures", server_default=None)
+
     with op.batch_alter_table("worker", schema=None) as batch_op:
         batch_op.add_column(sa.Column("host_memory_bytes", sa.BigInteger(), nullable=True))
         batch_op.add_column(sa.Column("gpu_memory_bytes", sa.BigInteger(), nullable=True))
@@ -185,6 +191,11 @@ def downgrade() -> None:
         batch_op.drop_column("is_kept")
     op.drop_table("usage_day")
     _widen_indexes()
+    with op.batch_alter_table("schedule", schema=None) as batch_op:
+        batch_op.drop_column("try_at")
+        batch_op.drop_column("problem")
+        batch_op.drop_column("failures")
+
     with op.batch_alter_table("worker", schema=None) as batch_op:
         batch_op.drop_column("gpu_memory_bytes")
         batch_op.drop_column("host_memory_bytes")
