@@ -6,7 +6,8 @@ from waiting_processes import run_at_once
 
 from modelyard.domain.jobs.tables import Job, JobEvent
 from modelyard.domain.schedules.repository import list_due
-from modelyard.domain.schedules.service import ScheduleRequest, create_schedule
+from modelyard.domain.schedules.service import ScheduleRequest, change_schedule, create_schedule, fill_slot
+from modelyard.domain.schedules.slots import FIRST_WAIT_SECONDS
 from modelyard.domain.schedules.tables import Schedule, ScheduleSlot
 from modelyard.scheduler.schedules import fill_slots
 
@@ -54,4 +55,25 @@ class TestFillSlots:
             first.cron = "of another version"
         fill_slots(factory.database)
         assert write(factory.database, list_due) == [first.id]
+        assert len(factory.find(select(Job))) == 1
+
+    def test_one_that_cannot_be_filled_says_so_and_backs_off(self, factory: Factory) -> None:
+        make_due(factory, 1)
+        (schedule,) = factory.find(select(Schedule))
+        with factory.database.write() as session:
+            session.get_one(Schedule, schedule.id).cron = "of another version"
+        for failures in (1, 2, 2):  # the third tick comes before it is tried again
+            fill_slots(factory.database)
+            after = factory.get(Schedule, schedule.id)
+            assert (after.failures, str(after.problem).partition(":")[0]) == (failures, "CronSimError")
+        assert after.try_at is not None
+        assert 5 < after.try_at - factory.database.now() <= FIRST_WAIT_SECONDS
+        assert write(factory.database, list_due) == []
+        assert write(factory.database, fill_slot, schedule.id) is None
+        with factory.database.write() as session:
+            change_schedule(session, session.get_one(Schedule, schedule.id), {"cron": "* * * * *"})
+            session.get_one(Schedule, schedule.id).next_at = factory.database.now() - 1
+        fill_slots(factory.database)
+        after = factory.get(Schedule, schedule.id)
+        assert (after.failures, after.problem, after.try_at) == (0, None, None)
         assert len(factory.find(select(Job))) == 1

@@ -3,7 +3,7 @@
 from sqlalchemy.exc import IntegrityError
 
 from modelyard.domain.schedules.repository import list_due
-from modelyard.domain.schedules.service import fill_slot
+from modelyard.domain.schedules.service import fill_slot, note_failure
 from modelyard.kit.database import Database, DatabaseAway
 from modelyard.kit.faults import fault
 from modelyard.kit.logs import get_logger
@@ -21,7 +21,9 @@ def fill_slots(database: Database) -> None:
         except DatabaseAway:
             raise
         except Exception as error:
-            log.error("slot cannot be filled", schedule_id=schedule_id, exc_info=error)
+            with database.write() as session:
+                wait_seconds = note_failure(session, schedule_id, f"{type(error).__name__}: {error}")
+            log.error("slot cannot be filled", schedule_id=schedule_id, wait_seconds=wait_seconds, exc_info=error)
 
 
 def fill_one(database: Database, schedule_id: str) -> None:

@@ -108,6 +108,12 @@ class SchedulePublic(BaseModel):
     paused: bool
     next: list[Time] = []
     """The next five times; none while it is paused."""
+    failures: int = 0
+    """How often in a row its due time could not be filled."""
+    problem: str | None = None
+    """Why, the last time; a schedule that is changed is tried again at once."""
+    try_at: Time | None = None
+    """When it is tried again."""
     created_at: Time
 
 

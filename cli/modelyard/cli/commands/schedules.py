@@ -29,10 +29,7 @@ def list_(json: JsonOption = False, data_dir: ClientDataDir = None) -> None:
     if json:
         print_json(page)
         return
-    rows = [
-        (each["id"], each["name"], each["cron"], each["timezone"], "paused" if each["paused"] else _first(each["next"]))
-        for each in page["data"]
-    ]
+    rows = [(each["id"], each["name"], each["cron"], each["timezone"], _state(each)) for each in page["data"]]
     print_table(("id", "name", "cron", "timezone", "next"), rows)
 
 
@@ -107,6 +104,13 @@ def _change(name: str, changes: Document, json: bool, data_dir: ClientDataDir) -
         schedule = client.patch(f"/v1/schedules/{name}", changes)
     state = "paused" if schedule["paused"] else f"due next at {_first(schedule['next'])}"
     print_json(schedule) if json else print(f"{schedule['name']} is {state}")
+
+
+def _state(schedule: dict[str, Any]) -> str:
+    if schedule["paused"]:
+        return "paused"
+    failed = f", failed {schedule['failures']} times: {schedule['problem']}" if schedule["failures"] else ""
+    return f"{_first(schedule['next'])}{failed}"
 
 
 def _first(times: list[str]) -> str:

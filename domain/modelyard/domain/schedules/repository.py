@@ -36,8 +36,9 @@ def is_name_taken(session: Session, project_id: str, name: str) -> bool:
 
 
 def list_due(session: Session) -> Sequence[str]:
-    """Ids of schedules one of whose times has come, the longest waiting first."""
+    """Ids of schedules one of whose times has come, the longest waiting first; not those that failed a moment ago."""
     query = select(Schedule.id).where(col(Schedule.paused).is_(False), col(Schedule.next_at) <= database_now())
+    query = query.where(col(Schedule.try_at).is_(None) | (col(Schedule.try_at) <= database_now()))
     return session.exec(query.order_by(col(Schedule.next_at))).all()
 
 

@@ -9,7 +9,7 @@ from sqlmodel import Session
 from modelyard.domain.errors import Conflict, DomainError
 from modelyard.domain.pipelines.tables import Pipeline
 from modelyard.domain.schedules.repository import find_unfinished_run, is_name_taken
-from modelyard.domain.schedules.slots import CATCH_UP_SECONDS, Due, check_timing, choose, upcoming
+from modelyard.domain.schedules.slots import CATCH_UP_SECONDS, Due, check_timing, choose, upcoming, wait_after
 from modelyard.domain.schedules.submission import Body, check_body, submit_body
 from modelyard.domain.schedules.tables import Schedule, ScheduleSlot
 from modelyard.kit.database import read_clock
@@ -69,6 +69,7 @@ def change_schedule(session: Session, schedule: Schedule, changes: Mapping[str, 
     if changes.get("name", schedule.name) != schedule.name and is_name_taken(session, schedule.project_id, changes["name"]):
         raise NameTaken(changes["name"])
     schedule.sqlmodel_update(dict(changes))
+    _forget_failures(schedule)
     check_timing(schedule.cron, schedule.timezone)
     if "job" in changes or "pipeline" in changes:
         check_body(session, schedule.project_id, schedule.job, schedule.pipeline)
@@ -106,8 +107,11 @@ def fill_slot(session: Session, schedule_id: str) -> ScheduleSlot | None:
     now = read_clock(session)
     if schedule is None or schedule.paused or schedule.next_at is None or schedule.next_at > now:
         return None
+    if schedule.try_at is not None and schedule.try_at > now:
+        return None
     due = choose(schedule.cron, schedule.timezone, schedule.next_at, now)
     schedule.next_at = due.next_at
+    _forget_failures(schedule)
     session.add(schedule)
     if session.get(ScheduleSlot, (schedule_id, due.at)) is not None:
         return None  # the database's clock was set back
@@ -116,6 +120,26 @@ def fill_slot(session: Session, schedule_id: str) -> ScheduleSlot | None:
     session.flush()
     _run(session, schedule, slot, due)
     return slot
+
+
+def note_failure(session: Session, schedule_id: str, problem: str) -> float | None:
+    """Say in a schedule's row why its due time could not be filled. Returns the seconds until it is tried again.
+
+    None if somebody else did at this moment, or the schedule is gone: two schedulers that fail together count once.
+    """
+    schedule = session.get(Schedule, schedule_id, with_for_update=True)
+    now = read_clock(session)
+    if schedule is None or (schedule.try_at is not None and schedule.try_at > now):
+        return None
+    schedule.failures, schedule.problem = schedule.failures + 1, problem
+    wait_seconds = wait_after(schedule.failures)
+    schedule.try_at = now + wait_seconds
+    session.add(schedule)
+    return wait_seconds
+
+
+def _forget_failures(schedule: Schedule) -> None:
+    schedule.failures, schedule.problem, schedule.try_at = 0, None, None
 
 
 def _run(session: Session, schedule: Schedule, slot: ScheduleSlot, due: Due) -> None:

@@ -17,6 +17,8 @@ from modelyard.domain.errors import InvalidRequest
 CATCH_UP_SECONDS = 86_400.0
 """How late a run may start after an outage; what is older is left out."""
 FIELDS = 5
+FIRST_WAIT_SECONDS = 10.0
+LONGEST_WAIT_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,11 @@ def choose(cron: str, timezone: str, next_at: float, now: float) -> Due:
         skipped += at >= oldest
         at = time
     return Due(at, at < oldest, skipped, None)
+
+
+def wait_after(failures: int) -> float:
+    """Seconds until a time that could not be filled is tried again: at once, then 10, 20, 40 … up to an hour. Pure."""
+    return 0.0 if failures <= 1 else min(FIRST_WAIT_SECONDS * 2.0 ** min(failures - 2, 32), LONGEST_WAIT_SECONDS)
 
 
 def _times(cron: str, timezone: str, after: float) -> Iterator[float]:
