@@ -12,7 +12,6 @@ from modelyard.domain.planning.history import median_step
 from modelyard.domain.planning.machines import Machine, Need, fits_somewhere, judge_machines
 from modelyard.domain.planning.memory import predict_memory
 from modelyard.domain.planning.pieces import say_bytes
-from modelyard.domain.planning.reckoning import is_hopeless, require
 from modelyard.domain.planning.setups import Adapter, Setup
 from modelyard.domain.planning.shapes import Shape
 from modelyard.domain.planning.tokens import Row, Sample, predict_tokens
@@ -101,25 +100,6 @@ class TestMachines:
     )
     def test_fits(self, machines: list[Machine], need: Need, expected: bool | None) -> None:
         assert fits_somewhere(judge_machines(need, machines)) is expected
-
-    @pytest.mark.parametrize(
-        ("changes", "bytes_there", "hopeless"),
-        [
-            ({}, 4 * PARAMETERS, False),
-            ({}, 4 * PARAMETERS - 1, True),
-            ({"precision": "bf16"}, 2 * PARAMETERS, False),
-            ({"ranks": 2, "ranks_per_host": 2}, 4 * PARAMETERS, True),
-            ({"ranks": 2, "ranks_per_host": 2, "zero_stage": 3}, 4 * PARAMETERS, False),
-        ],
-    )
-    def test_hopeless_only_where_the_weights_alone_exceed_all(
-        self, changes: dict[str, Any], bytes_there: int, hopeless: bool
-    ) -> None:
-        setup = replace(SETUP, **changes)
-        assert is_hopeless(setup, [Machine("a", bytes_there)]) is hopeless
-        assert is_hopeless(setup, [Machine("a", bytes_there), Machine("silent")]) is False
-        assert is_hopeless(setup, []) is False
-        assert require(setup, "pretrain", [Machine("a", bytes_there)]).fits is False  # it takes more than its weights
 
 
 class TestTokens:

@@ -13,6 +13,7 @@ from modelyard.api.planning.schemas import PreviewedRow, PreviewedToken, Preview
 from modelyard.api.planning.tokenization import tokenize
 from modelyard.domain.jobs.admission import resolve_inputs
 from modelyard.domain.jobs.submission import JobRequest, check_shape, kind_of
+from modelyard.domain.planning.refusal import check_training
 from modelyard.domain.planning.tokens import Row, Sample
 from modelyard.domain.planning.translation import TRAINING_KINDS
 from modelyard.domain.registry.repository import get_or_raise
@@ -51,6 +52,7 @@ def find_source(session: Session, project_id: str, request: JobRequest, tokenize
         raise ApiError(422, "nothing_to_preview", message, field="spec.kind", value=kind)
     check_shape(request)
     inputs = resolve_inputs(session, project_id, request.spec, {})
+    check_training(session, request.spec, request.shape, inputs, asks_machines=False)
     model = get_or_raise(session, project_id, "model", tokenizer) if tokenizer else _find_model(session, inputs)
     assert model is None or isinstance(model, Model)
     asked = request.spec.model_dump()

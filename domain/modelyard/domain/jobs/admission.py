@@ -11,8 +11,10 @@ from modelyard.domain.deployments.repository import count_interactions, find_dep
 from modelyard.domain.deployments.tables import Deployment
 from modelyard.domain.errors import UnknownReference
 from modelyard.domain.jobs.lifecycle import HeldReason, JobState, Outcome
+from modelyard.domain.jobs.queues import Shape
 from modelyard.domain.jobs.tables import Job
 from modelyard.domain.pipelines.references import StepReference, parse_step_reference
+from modelyard.domain.planning.refusal import check_training
 from modelyard.domain.registry.repository import find, list_names
 from modelyard.domain.registry.tables import Evaluation
 from modelyard.domain.specs import KINDS, find_references, parse_spec
@@ -161,13 +163,18 @@ def check_start_time(start_at: float | None, now: float) -> Verdict:
 
 
 def admit(session: Session, job: Job, steps: Mapping[str, Job]) -> tuple[Verdict, dict[str, dict[str, Any]]]:
-    """Judge a held job; with its inputs, pinned as soon as its dependencies are done. Raises `UnknownReference`."""
+    """Judge a held job; with its inputs, pinned as soon as its dependencies are done.
+
+    Raises `UnknownReference`, and `InvalidRequest` where these inputs cannot be trained with.
+    """
     verdict = check_dependencies(job.depends_on, steps)
     if verdict != ADMITTED:
         return verdict, {}
     spec = parse_spec(job.spec)
     # Pinned once: what somebody approved, or what a job that is tried again began with, is what runs.
     inputs = job.inputs or resolve_inputs(session, job.project_id, spec, steps)
+    # Not held against the machines: those that could run it may be away at this moment.
+    check_training(session, spec, Shape(job.slots, job.accelerator, job.nodes), inputs, asks_machines=False)
     return first_obstacle(_checks(session, job, spec, inputs)), inputs
 
 

@@ -18,6 +18,7 @@ from modelyard.domain.jobs.lifecycle import JobState
 from modelyard.domain.jobs.queues import Shape, effective_accelerator, queue_name
 from modelyard.domain.jobs.tables import Job, JobEvent
 from modelyard.domain.jobs.tallies import note_new
+from modelyard.domain.planning.refusal import check_training
 from modelyard.domain.scheduling.gangs import MOST_NODES
 from modelyard.domain.specs import KINDS, find_references
 from modelyard.domain.specs.base import FoundReference, JobSpec
@@ -120,8 +121,9 @@ def submit_many(session: Session, groups: Sequence[Sequence[Submission]]) -> lis
 class Judge:
     """Judges requests in one transaction: what many jobs name is looked up once, and equal requests are judged once."""
 
-    def __init__(self, session: Session, now: float) -> None:
-        self._session, self._now = session, now
+    def __init__(self, session: Session, now: float, asks_machines: bool = True) -> None:
+        """`asks_machines`: whether a model that is too large for all of them is refused."""
+        self._session, self._now, self._asks_machines = session, now, asks_machines
         self._pins: dict[tuple[str, FoundReference], dict[str, Any]] = {}
         self._judged: dict[tuple[Any, ...], Row] = {}
 
@@ -141,6 +143,7 @@ class Judge:
             verdict = Verdict(JobState.HELD, "dependency", f"Waits for {', '.join(place.depends_on)}")
             return make_row(submission, verdict, {}, self._now)
         inputs = request.inputs or self._resolve(submission.project_id, request.spec)
+        check_training(self._session, request.spec, request.shape, inputs, asks_machines=self._asks_machines)
         verdict = first_obstacle(self._checks(request, place, inputs))
         if verdict.state is JobState.FAILED:
             field_ = "spec.gate" if kind_of(request) == "deploy" else "spec.deployment"

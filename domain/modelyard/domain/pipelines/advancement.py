@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlmodel import Session
 
-from modelyard.domain.errors import UnknownReference
+from modelyard.domain.errors import InvalidRequest, UnknownReference
 from modelyard.domain.jobs.admission import Verdict, admit
 from modelyard.domain.jobs.allowances import Allowances
 from modelyard.domain.jobs.fingerprints import fingerprint_of
@@ -64,6 +64,8 @@ def _judge(session: Session, job: Job, steps: Mapping[str, Job]) -> tuple[Verdic
         return admit(session, job, steps)
     except UnknownReference as error:
         return Verdict(JobState.FAILED, str(Outcome.DEPENDENCY_FAILED), str(error)), {}
+    except InvalidRequest as error:  # what earlier steps made does not fit this one
+        return Verdict(JobState.FAILED, str(Outcome.BAD_DATA), str(error)), {}
 
 
 def settle(session: Session, pipeline_id: str) -> None:

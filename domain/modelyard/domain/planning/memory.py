@@ -7,7 +7,7 @@ what was freed. Constants marked `measured` come from runs of the recipes (see d
 from dataclasses import dataclass
 
 from modelyard.domain.planning.activations import predict_activations, predict_logits
-from modelyard.domain.planning.pieces import Piece, say_bytes, total_bytes
+from modelyard.domain.planning.pieces import Piece, total_bytes
 from modelyard.domain.planning.setups import Setup
 
 STATE_BYTES = 4
@@ -56,11 +56,6 @@ def predict_memory(setup: Setup, kind: str) -> Memory:
     return Memory(tuple(piece for piece in (*resident, *on_device) if piece.bytes), (base, *away))
 
 
-def weight_bytes(setup: Setup) -> int:
-    """The weights a rank must hold at least: the size below which no setting helps."""
-    return _weights(setup).bytes
-
-
 def _weights(setup: Setup) -> Piece:
     share = setup.ranks if setup.zero_stage == 3 else 1
     per = setup.element_bytes
@@ -100,9 +95,3 @@ def _buckets(setup: Setup) -> Piece:
 
 def _say_shared(share: int) -> str:
     return f" ÷ {share} ranks" if share > 1 else ""
-
-
-def say_memory(memory: Memory) -> str:
-    """The total and its largest piece, as a sentence's part."""
-    largest = max(memory.pieces, key=lambda piece: piece.bytes)
-    return f"{say_bytes(memory.bytes)} per rank, most of it {largest.name} ({say_bytes(largest.bytes)}: {largest.formula})"

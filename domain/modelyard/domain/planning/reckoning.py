@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from modelyard.domain.planning.machines import Fit, Machine, Need, fits_somewhere, judge_machines
-from modelyard.domain.planning.memory import Memory, predict_memory, weight_bytes
+from modelyard.domain.planning.memory import Memory, predict_memory
 from modelyard.domain.planning.setups import Setup
 
 
@@ -30,11 +30,3 @@ def need_of(setup: Setup, memory: Memory) -> Need:
     if setup.accelerator == "cpu":
         return Need(host_bytes=memory.bytes * setup.ranks_per_host)
     return Need(memory.bytes, memory.offloaded_bytes * setup.ranks_per_host)
-
-
-def is_hopeless(setup: Setup, machines: Sequence[Machine]) -> bool:
-    """Whether the weights alone exceed every machine: no guess is needed to say so. False while any machine is silent."""
-    weights = weight_bytes(setup)
-    on_host = setup.accelerator == "cpu" or setup.offload == "parameters"
-    need = Need(host_bytes=weights * setup.ranks_per_host) if on_host else Need(weights)
-    return fits_somewhere(judge_machines(need, machines)) is False

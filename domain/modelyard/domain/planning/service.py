@@ -54,7 +54,7 @@ class Planner:
     def plan(self, body: JobCreate) -> Plan:
         """What would become of a job. Raises the `DomainError` submitting it would raise."""
         request = body.to_request()
-        row = Judge(self.session, read_clock(self.session)).judge(Submission(self.project_id, request))
+        row = Judge(self.session, read_clock(self.session), asks_machines=False).judge(Submission(self.project_id, request))
         job = Job(**row)
         training, why = self._plan_training(body, request, job)
         duration = self._predict_duration(job, training)
@@ -180,6 +180,9 @@ def _change(body: JobCreate, changes: Changes) -> JobRequest | None:
 
 
 def _warn(training: Training | None) -> Sequence[str]:
-    if training is None or training.requirement.fits is not None:
-        return ()
-    return ("No online worker of this queue has said how much memory it has, so nobody knows whether the job fits",)
+    warnings = []
+    if training is not None and training.requirement.fits is None:
+        warnings.append("No online worker of this queue has said how much memory it has, so nobody knows whether the job fits")
+    if training is not None and training.tokens.dropped_share == 1.0:
+        warnings.append(f"Nothing is left to learn within {training.setup.sequence_length} tokens: raise spec.sequence_length")
+    return warnings

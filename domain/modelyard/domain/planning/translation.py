@@ -25,9 +25,15 @@ def read_setup(spec: JobSpec, config: Mapping[str, Any] | None, slots: Slots, ac
     return None
 
 
-def _pretraining(spec: PretrainSpec, slots: Slots, accelerator: Accelerator) -> Setup:
+def _pretraining(spec: PretrainSpec, slots: Slots, accelerator: Accelerator) -> Setup | None:
+    shape = shape_of_new_model(spec)
+    return _training(spec, shape, slots, accelerator) if shape is not None else None
+
+
+def shape_of_new_model(spec: PretrainSpec) -> Shape | None:
+    """The shape of the model a pre-training makes; None where there is no formula."""
     size = spec.architecture
-    shape = Shape(
+    return Shape(
         vocabulary_size=spec.vocabulary_size,
         hidden_size=size.hidden_size,
         intermediate_size=size.intermediate_size,
@@ -38,7 +44,6 @@ def _pretraining(spec: PretrainSpec, slots: Slots, accelerator: Accelerator) -> 
         context_length=spec.sequence_length,
         ties_embeddings=True,
     )
-    return _training(spec, shape, slots, accelerator)
 
 
 def _finetuning(spec: FinetuneSpec, shape: Shape, slots: Slots, accelerator: Accelerator) -> Setup:

@@ -6,6 +6,8 @@ from pydantic import Field, model_validator
 
 from modelyard.domain.specs.base import DatasetRef, JobSpec, SpecModel
 
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".msgpack", ".h5")
+"""Endings of weights that are pickles, or that only such programs read."""
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 
 
@@ -73,6 +75,9 @@ class ModelSource(SpecModel):
     def _exactly_one(self) -> "ModelSource":
         if sum(value is not None for value in (self.package, self.hub, self.path)) != 1:
             raise ValueError("give exactly one of `package`, `hub` and `path`")
+        named = self.file or self.path or ""
+        if named.lower().endswith(PICKLED):
+            raise ValueError(f"{named} is pickled, which can run code when it is read; give .safetensors or .gguf weights")
         if self.package is not None and self.file is None:
             raise ValueError("`package` needs `file`: the weights inside the distribution")
         if self.hub is not None and self.revision is None:
