@@ -100,8 +100,8 @@ def _check_weights(spec: TrainingSpec, slots: Shape, facts: Facts) -> Fault | No
     if weights <= largest:
         return None
     message = (
-        f"spec.precision: {facts.parameters:,} parameters in {spec.precision} are {say_bytes(weights)} of weights per rank, and no "
-        f"machine that serves the stage has more than {say_bytes(largest)} for them; choose a smaller model, fewer bytes per "
+        f"spec.precision: {facts.parameters:,} parameters in {spec.precision} are {say_bytes(weights)} of weights per rank, and "
+        f"no machine that serves the stage has more than {say_bytes(largest)} for them; choose a smaller model, fewer bytes per "
         "weight, or ZeRO 3 over more slots (`modelyard plan` tries what would fit)"
     )
     return Fault("spec.precision", spec.precision, message)
