@@ -9,16 +9,18 @@ from sqlalchemy import insert, text, update
 from sqlmodel import Session, col
 from statement_plans import explain, statements
 
+from modelyard.domain.jobs.curves import newest_point
 from modelyard.domain.jobs.repository import (
     find_newer,
     list_claimable,
     list_jobs,
+    list_metrics,
     list_unrung,
     list_with_fingerprint,
 )
 from modelyard.domain.jobs.retention import list_unjudged
 from modelyard.domain.jobs.submission import Submission, submit_many
-from modelyard.domain.jobs.tables import Checkpoint, Job
+from modelyard.domain.jobs.tables import Checkpoint, Job, MetricPoint
 from modelyard.domain.jobs.tallies import count_claimable
 from modelyard.kit.database import Database
 
@@ -84,6 +86,28 @@ def test_those_that_back_off_are_found_among_all_that_wait(crowd: tuple[Database
     plan = [step for each in seen if "FROM job " in each[0].replace("\n", " ") for step in explain(crowd[0], *each)]
     assert [step for step in plan if "ix_job_not_before" in step], plan
     assert [step for step in plan if "not_before>?" in step or "Index Cond: (not_before >" in step], plan
+
+
+POINT_LOOKS: dict[str, Callable[[Session, str], Any]] = {
+    "all": lambda session, job_id: list_metrics(session, job_id, limit=20),
+    "of a name": lambda session, job_id: list_metrics(session, job_id, "loss", limit=20),
+    "the newest": newest_point,
+}
+
+
+def test_points_of_one_job_among_those_of_all(factory: Factory) -> None:
+    requests = [Submission(factory.project_id, request_of())] * 20
+    ids = [row["id"] for row in write(factory.database, submit_many, [requests])[0]]
+    values = {"attempt": 1, "name": "loss", "value": 0.5, "at": 1.0}
+    rows = [{**values, "job_id": job_id, "step": step} for job_id in ids for step in range(500)]
+    with factory.database.engine.begin() as connection:
+        connection.execute(insert(MetricPoint), rows)
+        connection.execute(text("ANALYZE"))
+    for name, look in POINT_LOOKS.items():
+        with statements(factory.database) as seen, factory.database.read() as session:
+            look(session, ids[0])
+        plan = [step for each in seen for step in explain(factory.database, *each)]
+        assert [step for step in plan if "ix_metric_point_job" in step], (name, plan)
 
 
 def test_each_by_its_index(crowd: tuple[Database, str, str]) -> None:

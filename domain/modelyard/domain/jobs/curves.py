@@ -30,7 +30,8 @@ class Curve:
 
 def newest_point(session: Session, job_id: str) -> int:
     """Id of the newest metric point of a job; 0 before the first."""
-    newest = session.execute(select(func.max(col(MetricPoint.id))).where(col(MetricPoint.job_id) == job_id)).scalar_one()
+    # Plus nothing: else the database goes back from the newest point of all until it meets one of this job.
+    newest = session.execute(select(func.max(col(MetricPoint.id) + 0)).where(col(MetricPoint.job_id) == job_id)).scalar_one()
     return int(newest or 0)
 
 
