@@ -8,7 +8,7 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any, NamedTuple
 
-from sqlalchemy import Dialect, Table, insert
+from sqlalchemy import JSON, Dialect, Table, insert
 from sqlmodel import Session
 
 MAX_ROWS = 64
@@ -18,8 +18,8 @@ MAX_ROWS = 64
 class _Statement(NamedTuple):
     text: str
     columns: list[str]
-    processors: list[tuple[int, Callable[[Any], Any]]]
-    """Position of a column and what makes its values fit for the driver, e.g. JSON."""
+    writers: list[tuple[int, Callable[[Any], Any]]]
+    """Position of a JSON column and what writes its values. Drivers take all others as they are."""
 
     def for_rows(self, number: int) -> str:
         """The text that inserts so many rows at once."""
@@ -59,11 +59,11 @@ def _repeat(text: str, number: int) -> str:
 
 
 def _make_values(statement: _Statement, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
-    """The rows as tuples. What is the same object in several, such as a default, is made fit for the driver once."""
+    """The rows as tuples. A document that is the same object in several, such as a default, is written once."""
     columns = [[row[name] for row in rows] for name in statement.columns]
-    for position, process in statement.processors:
+    for position, write in statement.writers:
         different = {id(value): value for value in columns[position]}
-        made = {key: process(value) for key, value in different.items()}
+        made = {key: write(value) for key, value in different.items()}
         columns[position] = [made[id(value)] for value in columns[position]]
     return list(zip(*columns, strict=True))
 
@@ -75,5 +75,6 @@ def _compile(table: Table, dialect: Dialect, columns: tuple[str, ...]) -> _State
     positional = dialect_class(paramstyle="qmark" if dialect.name == "sqlite" else "format")
     compiled = insert(table).compile(dialect=positional, column_keys=list(columns))
     names = [str(name) for name in getattr(compiled, "positiontup")]  # noqa: B009 - declared on a subclass
-    found = [table.c[name].type.dialect_impl(dialect).bind_processor(dialect) for name in names]
-    return _Statement(str(compiled), names, [(at, process) for at, process in enumerate(found) if process is not None])
+    documents = [at for at, name in enumerate(names) if isinstance(table.c[name].type, JSON)]
+    writers = [(at, table.c[names[at]].type.dialect_impl(dialect).bind_processor(dialect)) for at in documents]
+    return _Statement(str(compiled), names, [(at, write) for at, write in writers if write is not None])
