@@ -1,5 +1,6 @@
 """Jobs submitted together, and the short cut of those submitted alone."""
 
+import asyncio
 import threading
 from functools import partial
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 from factories import spec_of, write
 from running_api import Api
+from sqlalchemy import event
 from sqlmodel import func, select
 
 from modelyard.api.callers import Callers
@@ -14,7 +16,7 @@ from modelyard.api.jobs import direct
 from modelyard.domain.jobs.lifecycle import Outcome
 from modelyard.domain.jobs.ownership import finish
 from modelyard.domain.jobs.tables import Job, JobEvent
-from modelyard.domain.projects.repository import get_key_or_raise
+from modelyard.domain.projects.repository import get_key_or_raise, list_keys
 
 BODY = {"spec": spec_of("import")}
 NOT_PLAIN = {"Content-Type": "application/json; charset=utf-8"}
@@ -212,3 +214,42 @@ class TestKeys:
         secret = api.client.headers["Authorization"].removeprefix("Bearer ")
         assert len(callers.__dict__["_known"]) == 1
         assert secret not in repr(callers.__dict__)
+
+    def test_many_at_once_share_one_look(self, api: Api) -> None:
+        callers, secret = Callers(api.factory.database), api.key("write")
+        looks: list[str] = []
+        event.listen(api.factory.database.engine, "before_cursor_execute", lambda *each: looks.append(each[2]))
+
+        async def ask(number: int) -> list[Any]:
+            return await asyncio.gather(*(callers.find(secret) for _ in range(number)))
+
+        found = asyncio.run(ask(32))
+        assert {caller.scopes for caller in found} == {frozenset({"write"})}
+        assert len([look for look in looks if "api_key" in look]) == 1
+
+    def test_who_asks_after_a_key_was_revoked_does_not_share(self, api: Api) -> None:
+        database, secret = api.factory.database, api.key("write")
+        callers, was_read, may_go_on = Callers(database), threading.Event(), threading.Event()
+
+        def hold(*each: Any) -> None:
+            if "FROM api_key" in each[2] and not was_read.is_set():
+                was_read.set()
+                may_go_on.wait(10)
+
+        async def ask() -> list[Any]:
+            before = asyncio.create_task(callers.find(secret))
+            while not was_read.is_set():
+                await asyncio.sleep(0.001)
+            with database.write() as session:
+                for key in list_keys(session, api.factory.project_id):
+                    key.revoked_at = 1.0
+            callers.forget()
+            after = asyncio.create_task(callers.find(secret))
+            await asyncio.sleep(0)
+            may_go_on.set()
+            return await asyncio.gather(before, after, callers.find(secret))
+
+        event.listen(database.engine, "after_cursor_execute", hold)
+        before, *after = asyncio.run(ask())
+        assert before is not None
+        assert after == [None, None]

@@ -1,5 +1,6 @@
 """Messages built beforehand are what Celery would have sent, and a real worker takes them."""
 
+import asyncio
 import base64
 import json
 import time
@@ -120,6 +121,23 @@ class TestBackgroundSender:
         numbers = [int(body[0][0]["job_id"].removeprefix("job_")) for body in reversed(bodies)]
         assert numbers == sorted(numbers)
         assert len(numbers) >= 1000
+
+    def test_what_comes_in_one_turn_of_a_loop_goes_together(self, served: Settings, valkey: Valkey) -> None:
+        async def ring(numbers: range) -> None:
+            for number in numbers:
+                sender.send_together([Letter("finetune", {"v": 1, "job_id": f"job_{number}", "attempt": 1})])
+                assert valkey.ask().llen("finetune") == numbers.start
+            await asyncio.sleep(0)  # the turn is over
+
+        sender = BackgroundSender(served, TASK)
+        valkey.ask().config_resetstat()
+        asyncio.run(ring(range(16)))
+        sender.close()
+        sender = BackgroundSender(served, TASK)
+        asyncio.run(ring(range(16, 20)))  # another loop
+        sender.close()
+        assert valkey.ask().llen("finetune") == 20
+        assert valkey.ask().info("commandstats")["cmdstat_lpush"]["calls"] == 2
 
     @pytest.mark.parametrize("is_frozen", [True, False])
     def test_never_keeps_anybody_waiting(self, served: Settings, valkey: Valkey, is_frozen: bool) -> None:

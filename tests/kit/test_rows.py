@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 from factories import Factory
 from sqlmodel import select
 
@@ -32,3 +33,22 @@ class TestInsert:
             insert_rows(session, MetricPoint, [{"job_id": job.id, "attempt": 1, "name": "loss", "step": 2, "at": 2.0}])
         points = factory.find(select(MetricPoint).order_by(MetricPoint.id))  # type: ignore[arg-type]
         assert [(point.step, point.value, point.at) for point in points] == [(1, 2.5, 1.0), (1, None, 1.0), (2, None, 2.0)]
+
+    @pytest.mark.parametrize("number", [1, 63, 64, 65, 131])
+    def test_many_keep_their_order(self, factory: Factory, number: int) -> None:
+        job, shared = factory.job(), {"shared": True}
+        rows = [
+            {
+                "job_id": job.id,
+                "attempt": attempt,
+                "type": f"{attempt}",
+                "data": shared if attempt % 2 else {"own": attempt},
+                "created_at": 1,
+            }
+            for attempt in range(1, number + 1)
+        ]
+        with factory.database.write() as session:
+            insert_rows(session, JobEvent, rows)
+        found = factory.find(select(JobEvent).where(JobEvent.attempt > 0).order_by(JobEvent.id))  # type: ignore[arg-type]
+        kept = [event.model_dump(include={"job_id", "attempt", "type", "data", "created_at"}) for event in found]
+        assert kept == rows
