@@ -9,7 +9,7 @@ from sqlmodel import select
 
 from modelyard.domain.errors import UnknownReference
 from modelyard.domain.jobs.queues import Shape
-from modelyard.domain.jobs.submission import JobRequest, Row, Submission, submit_many
+from modelyard.domain.jobs.submission import Approval, JobRequest, Row, Submission, submit_many
 from modelyard.domain.jobs.tables import Job, JobEvent
 from modelyard.domain.specs import parse_spec
 
@@ -25,6 +25,8 @@ OTHERS: dict[str, Any] = {
     "start_at": 4e9,
     "needs_approval": True,
     "retry_of": "job_earlier",
+    "approval": Approval(1.5, None),
+    "avoid_hosts": ["gpu-7"],
     "pause_at_step": 3,
     "inputs": {"dataset": {"type": "dataset", "id": "ds_earlier", "name": "corpus", "version": 1, "sha256": "x"}},
 }

@@ -172,7 +172,7 @@ _all_but_spec = attrgetter(*(field.name for field in fields(JobRequest) if field
 def _key_of(submission: Submission) -> tuple[Any, ...] | None:
     """What makes two requests for the same job equal; None for those of a pipeline and those that try a job again. Pure."""
     request = submission.request
-    if submission.place is not None or request.retry_of is not None or request.inputs:
+    if submission.place is not None or request.retry_of is not None or request.inputs or request.avoid_hosts:
         return None
     return submission.project_id, type(request.spec), request.spec.model_dump_json(), _all_but_spec(request)
 
