@@ -34,7 +34,9 @@ class WarmParent:
         if not answered:
             self.process.kill()  # and with it the ranks
             pytest.fail(f"{module} still runs after {MOST_SECONDS} s; log:\n{(folder / 'rank-0.log').read_text()}")
-        codes: list[int] = json.loads(self.process.stdout.readline())
+        answer = self.process.stdout.readline()
+        assert answer, "the warm parent ended; its error is above"
+        codes: list[int] = json.loads(answer)
         return codes
 
 

@@ -20,10 +20,10 @@ def main() -> None:
         importlib.import_module(module)
     for line in sys.stdin:
         order = json.loads(line)
-        ranks = fork_ranks(order["module"], Path(order["folder"]), len(order["environments"]))
-        for rank, environment in zip(ranks, order["environments"], strict=True):
-            rank.go(environment)
-        print(json.dumps([rank.process.wait() for rank in ranks]), flush=True)  # noqa: T201 - the answer
+        waiting = fork_ranks(len(order["environments"]))
+        for rank, environment in enumerate(order["environments"]):
+            waiting[rank].go(order["module"], Path(order["folder"]), rank, environment, descriptors=())
+        print(json.dumps([rank.process.wait() for rank in waiting]), flush=True)  # noqa: T201 - the answer
 
 
 if __name__ == "__main__":
