@@ -42,7 +42,7 @@ REFUSED = [
     ({RATE: {"type": "float", "low": 0.0, "high": 1.0}}, RATE, "0.0 cannot be used: Input should be greater than 0"),
     ({"spec.optimizer.warmup_ratio": {"type": "float", "low": 0.5, "high": 1.5}}, "spec.optimizer.warmup_ratio", "1.5"),
     ({"spec.steps": {"type": "float", "low": 1.0, "high": 2.5}}, "spec.steps", "valid integer"),
-    ({"spec.precision": {"type": "categorical", "choices": ["fp32", "fp2"]}}, "spec.precision", "'fp2'"),
+    ({"spec.precision": {"type": "categorical", "choices": ["fp32", "fp2", "bf16"]}}, "spec.precision", "'fp2'"),
     ({"priority": {"type": "int", "low": 1, "high": 9}}, "priority", "a parameter is a place in the spec"),
     ({"spec.kind": {"type": "categorical", "choices": ["pretrain"]}}, "spec.kind", "a parameter is a place in the spec"),
 ]

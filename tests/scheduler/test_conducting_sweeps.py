@@ -17,7 +17,10 @@ from modelyard.domain.jobs.stopping import cancel
 from modelyard.domain.jobs.tables import Attempt, Job, MetricPoint
 from modelyard.domain.projects.tables import Project
 from modelyard.domain.registry.tables import Model
+from modelyard.domain.sweeps.conduct import Outrun, carry_out
+from modelyard.domain.sweeps.decisions import Create, decide
 from modelyard.domain.sweeps.service import cancel_sweep, pause_sweep, resume_sweep
+from modelyard.domain.sweeps.situation import inquire
 from modelyard.domain.sweeps.tables import Sweep
 from modelyard.domain.usage.tables import UsageEntry
 from modelyard.scheduler.sweeps import conduct_sweeps
@@ -180,6 +183,17 @@ class TestSeveralSchedulers:
         assert [trial.number for trial in trials] == list(range(6))
         assert {trial.job_id for trial in trials} == {job.id for job in factory.find(select(Job))}
         assert factory.get(Sweep, sweep.id).revision == 6
+
+    def test_what_was_decided_on_older_facts_changes_nothing(self, factory: Factory) -> None:
+        sweep = make_sweep(factory)
+        with factory.database.read() as session:
+            before = inquire(session, session.get_one(Sweep, sweep.id))
+        decided = decide(before.sweep, before.trials)
+        assert decided == Create(0, 10)
+        change(factory, sweep, pause_sweep)
+        with pytest.raises(Outrun, match="changed meanwhile"), factory.database.write() as session:
+            carry_out(session, sweep.id, before.revision, decided, {RATE: 0.1})
+        assert trials_of(factory, sweep) == factory.find(select(Job)) == []
 
     @pytest.mark.parametrize("point", ["sweep_before_commit", "sweep_between_actions"])
     def test_one_that_is_killed_is_taken_over(self, factory: Factory, database_url: str, tmp_path: Path, point: str) -> None:

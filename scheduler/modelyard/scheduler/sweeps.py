@@ -1,5 +1,8 @@
 """Conducting sweeps: look, decide, do one thing, look again."""
 
+import math
+import time
+
 from sqlalchemy.exc import IntegrityError
 
 from modelyard.domain.errors import Conflict
@@ -14,8 +17,8 @@ from modelyard.kit.database import Database, DatabaseAway
 from modelyard.kit.faults import fault
 from modelyard.kit.logs import get_logger
 
-ACTIONS_PER_LOOK = 50
-"""So that one large sweep does not hold up the other chores; the rest follows a second later."""
+LOOK_SECONDS = 2.0
+"""So that large sweeps do not hold up the other chores, nor outlast the scheduler's lead; the rest follows a second later."""
 log = get_logger(__name__)
 
 
@@ -23,9 +26,10 @@ def conduct_sweeps(database: Database) -> None:
     """Do what is to be done about every open sweep; one that cannot be conducted holds up no other."""
     with database.read() as session:
         found = list_open(session)
+    until = time.monotonic() + LOOK_SECONDS
     for sweep_id in found:
         try:
-            conduct_one(database, sweep_id)
+            conduct_one(database, sweep_id, until)
         except DatabaseAway:
             raise
         except (Conflict, QuotaExceeded, IntegrityError) as error:
@@ -35,11 +39,10 @@ def conduct_sweeps(database: Database) -> None:
             log.error("sweep cannot be conducted", sweep_id=sweep_id, exc_info=error)
 
 
-def conduct_one(database: Database, sweep_id: str) -> None:
-    """Do one thing after the other about a sweep until there is nothing to do now."""
-    for _ in range(ACTIONS_PER_LOOK):
-        if not take_one_step(database, sweep_id):
-            return
+def conduct_one(database: Database, sweep_id: str, until: float = math.inf) -> None:
+    """Do one thing after the other about a sweep until there is nothing to do now, or the time is up."""
+    while time.monotonic() < until and take_one_step(database, sweep_id):
+        pass
 
 
 def take_one_step(database: Database, sweep_id: str) -> bool:
