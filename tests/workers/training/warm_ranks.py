@@ -8,6 +8,7 @@ import json
 import sys
 from pathlib import Path
 
+from modelyard.workers.engine.warm_parent import check_forkable
 from modelyard.workers.libraries import configure_libraries
 from modelyard.workers.registry import HEAVY
 from modelyard.workers.runner.waiting import fork_ranks
@@ -18,6 +19,7 @@ def main() -> None:
     configure_libraries("cpu")
     for module in dict.fromkeys(HEAVY["pretrain"] + HEAVY["finetune"]):
         importlib.import_module(module)
+    check_forkable()
     for line in sys.stdin:
         order = json.loads(line)
         waiting = fork_ranks(len(order["environments"]))

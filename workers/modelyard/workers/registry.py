@@ -16,10 +16,12 @@ ONLINE = frozenset({"import"})
 """Kinds that may fetch from the model hub, which libraries decide when they are imported."""
 
 _MODEL = ("torch", "transformers", "transformers.models.llama.modeling_llama", "transformers.models.auto.tokenization_auto")
-_CONVERSATIONS = tuple(f"modelyard.workers.training.{each}" for each in ("token_loss", "packed_attention"))
+_TUNING = tuple(
+    f"modelyard.workers.training.{each}" for each in ("late_libraries", "token_loss", "packed_attention", "recipes.sft")
+)
 HEAVY: dict[str, tuple[str, ...]] = {
-    "pretrain": (*_MODEL, "deepspeed", "deepspeed.ops", "deepspeed.runtime.utils"),
-    "finetune": (*_MODEL, "deepspeed", "deepspeed.ops", "deepspeed.runtime.utils", "peft", *_CONVERSATIONS),
+    "pretrain": (*_MODEL, "deepspeed", "deepspeed.ops", "deepspeed.runtime.utils", "modelyard.workers.training.late_libraries"),
+    "finetune": (*_MODEL, "deepspeed", "deepspeed.ops", "deepspeed.runtime.utils", "peft", *_TUNING),
     "prompt": (*_MODEL, "modelyard.workers.language_model"),
     "evaluate": (*_MODEL, "modelyard.workers.language_model"),
     "deploy": (*_MODEL, "modelyard.workers.language_model", "modelyard.workers.serving.application"),
