@@ -20,6 +20,7 @@ HEAVY = (
     "pandas",
     "pyarrow",
     "s3fs",
+    "optuna",
 )
 
 IMPORT = """

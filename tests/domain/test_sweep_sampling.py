@@ -64,6 +64,5 @@ class TestPropose:
         assert propose(SPACE, "tpe", True, 1, [*search("tpe", 1, 11), other]).keys() == SPACE.keys()
 
     def test_only_choosing_imports_optuna(self) -> None:
-        rooms = "modelyard.api.sweeps.endpoints, modelyard.cli.main, modelyard.scheduler.loop"
-        program = f"import sys, {rooms}; sys.exit('optuna' in sys.modules)"
+        program = "import sys, modelyard.scheduler.loop; sys.exit('optuna' in sys.modules)"
         assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0
