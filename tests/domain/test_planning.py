@@ -40,10 +40,10 @@ class TestPredictMemory:
         ("changes", "weights", "gradients", "optimizer"),
         [
             ({}, 4 * PARAMETERS, 4 * PARAMETERS, 8 * PARAMETERS),
-            ({"zero_stage": 1, "ranks": 2}, 4 * PARAMETERS, 4 * PARAMETERS, 6 * PARAMETERS),
-            ({"precision": "bf16", "zero_stage": 1, "ranks": 4}, 2 * PARAMETERS, 2 * PARAMETERS, 3 * PARAMETERS),
-            ({"zero_stage": 2, "ranks": 2}, 4 * PARAMETERS, 2 * PARAMETERS, 6 * PARAMETERS),
-            ({"zero_stage": 3, "ranks": 4}, PARAMETERS, PARAMETERS, 3 * PARAMETERS),
+            ({"zero_stage": 1, "ranks": 2}, 4 * PARAMETERS, 6 * PARAMETERS, 6 * PARAMETERS),
+            ({"precision": "bf16", "zero_stage": 1, "ranks": 4}, 2 * PARAMETERS, 5 * PARAMETERS // 2, 3 * PARAMETERS),
+            ({"zero_stage": 2, "ranks": 2}, 4 * PARAMETERS, 6 * PARAMETERS, 6 * PARAMETERS),
+            ({"zero_stage": 3, "ranks": 4}, PARAMETERS, 5 * PARAMETERS, 3 * PARAMETERS),
             ({"adapter": LORA}, 4 * (PARAMETERS + ADAPTER), 4 * ADAPTER, 8 * ADAPTER),
         ],
     )

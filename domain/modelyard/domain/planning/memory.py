@@ -1,7 +1,7 @@
 """Memory of one rank of a training run, piece by piece. Pure.
 
 The pieces add up: where one is gone when another comes (activations before the optimizer's step), the allocator still holds
-what was freed. Constants marked `measured` come from runs of the recipes (see docs/planning.md); tests repeat three of them.
+what was freed. What is marked `measured` comes from runs of the recipes; tests repeat three of them.
 """
 
 from dataclasses import dataclass
@@ -16,11 +16,10 @@ STATES = {"adamw": 2, "sgd": 1, "muon": 1, "adafactor": 0}
 """Numbers an optimizer keeps per learning parameter; Adafactor's rows and columns are negligible."""
 QUANTIZED_BYTES = 0.516
 """4-bit NormalFloat with doubly quantized scales: 4.127 bits (Dettmers et al. 2023, arXiv:2305.14314)."""
-BASE_BYTES = {"pretrain": 440 * 2**20, "finetune": 680 * 2**20}
-"""What a process holds once it has imported all it needs and before it has loaded anything (measured, Linux, CPU)."""
-GPU_BASE_BYTES = 0
+LIBRARIES_BYTES = {"pretrain": 440 * 2**20, "finetune": 480 * 2**20}
+"""What a process holds once it has imported all it needs and read a small dataset (measured, Linux, CPU)."""
 BUCKET_ELEMENTS = 500_000_000
-"""DeepSpeed's default size of the buffers gradients and weights travel in."""
+"""DeepSpeed's default size of the buffer gradients travel in."""
 
 
 @dataclass(frozen=True)
@@ -31,66 +30,83 @@ class Memory:
     """In the memory of its accelerator; on a CPU that is the host's."""
     offloaded: tuple[Piece, ...] = ()
     """In the host's memory, of a rank that computes on a GPU."""
+    closing: tuple[Piece, ...] = ()
+    """In the host's memory of the first rank once the training's is free again."""
 
     @property
     def bytes(self) -> int:
-        """In the memory of its accelerator."""
-        return total_bytes(self.pieces)
+        """The most there is in the memory of its accelerator at a time."""
+        return total_bytes(self.pieces) if self.offloaded else max(total_bytes(self.pieces), total_bytes(self.closing))
 
     @property
     def offloaded_bytes(self) -> int:
-        """In the host's memory, of a rank that computes on a GPU."""
-        return total_bytes(self.offloaded)
+        """The most there is in the host's memory at a time, of a rank that computes on a GPU."""
+        return max(total_bytes(self.offloaded), total_bytes(self.closing)) if self.offloaded else 0
 
 
 def predict_memory(setup: Setup, kind: str) -> Memory:
-    """The pieces of one rank, largest causes first."""
-    base = Piece("libraries", BASE_BYTES[kind], "Python, torch, transformers and DeepSpeed as imported (measured)")
+    """The pieces of one rank; pieces of nothing are left out."""
+    libraries = Piece("libraries", LIBRARIES_BYTES[kind], "Python, torch, transformers and DeepSpeed as imported (measured)")
     weights, states = _weights(setup), _states(setup)
-    on_device = [_gradients(setup), _buckets(setup), *predict_activations(setup), predict_logits(setup)]
+    passing = [_gradients(setup), _buckets(setup), predict_activations(setup), predict_logits(setup, kind == "pretrain")]
+    closing = (libraries, _merge(setup)) if setup.adapter is not None else ()
     if setup.accelerator == "cpu":
-        return Memory(tuple(piece for piece in (base, weights, states, *on_device) if piece.bytes))
-    resident = [weights] if setup.offload != "parameters" else []
-    resident += [states] if setup.offload == "none" else []
-    away = [piece for piece in (weights, states) if piece not in resident]
-    return Memory(tuple(piece for piece in (*resident, *on_device) if piece.bytes), (base, *away))
+        return Memory(_some(libraries, weights, states, *passing), closing=closing)
+    away = {"none": (), "optimizer": (states,), "parameters": (weights, states)}[setup.offload]
+    here = [piece for piece in (weights, states) if piece not in away]
+    return Memory(_some(*here, *passing), _some(libraries, *away), closing)
+
+
+def _some(*pieces: Piece) -> tuple[Piece, ...]:
+    return tuple(piece for piece in pieces if piece.bytes)
 
 
 def _weights(setup: Setup) -> Piece:
-    share = setup.ranks if setup.zero_stage == 3 else 1
-    per = setup.element_bytes
-    count = setup.parameters
-    said = f"{count:,} parameters × {per} bytes ({setup.precision})"
-    size = count * per / share
-    if setup.adapter is not None:
-        learning = setup.trainable_parameters
-        quantized = setup.adapter.is_base_quantized
-        size = count * (QUANTIZED_BYTES if quantized else per) / share + learning * per / share
-        said = f"{count:,} frozen × {QUANTIZED_BYTES if quantized else per} bytes + {learning:,} of the adapter × {per} bytes"
-    return Piece("weights", round(size), said + _say_shared(share))
-
-
-def _gradients(setup: Setup) -> Piece:
-    share = setup.ranks if setup.zero_stage >= 2 else 1
-    count, per = setup.trainable_parameters, setup.element_bytes
-    said = f"{count:,} learning parameters × {per} bytes ({setup.precision})"
-    return Piece("gradients", round(count * per / share), said + _say_shared(share))
+    share, per, count = setup.ranks if setup.zero_stage == 3 else 1, setup.element_bytes, setup.parameters
+    if setup.adapter is None:
+        return Piece(
+            "weights", count * per // share, f"{count:,} parameters × {per} bytes ({setup.precision})" + _say_shared(share)
+        )
+    each = QUANTIZED_BYTES if setup.adapter.is_base_quantized else per
+    learning = setup.trainable_parameters
+    said = f"{count:,} frozen parameters × {each} bytes + {learning:,} of the adapter × {per} bytes" + _say_shared(share)
+    return Piece("weights", round((count * each + learning * per) / share), said)
 
 
 def _states(setup: Setup) -> Piece:
     share = setup.ranks if setup.zero_stage >= 1 else 1
-    copies = STATES[setup.optimizer] + (setup.zero_stage > 0 or setup.precision != "fp32")
-    count = setup.trainable_parameters
-    said = f"{count:,} learning parameters × {copies} numbers × {STATE_BYTES} bytes ({setup.optimizer}"
-    said += ", with the weights it updates)" if copies > STATES[setup.optimizer] else ")"
-    return Piece("optimizer", round(count * copies * STATE_BYTES / share), said + _say_shared(share))
+    has_copy = setup.zero_stage > 0 or setup.precision != "fp32"
+    numbers, count = STATES[setup.optimizer] + has_copy, setup.trainable_parameters
+    said = f"{count:,} learning parameters × {numbers} numbers × {STATE_BYTES} bytes ({setup.optimizer}"
+    said += " and the weights it updates)" if has_copy else ")"
+    return Piece("optimizer", count * numbers * STATE_BYTES // share, said + _say_shared(share))
+
+
+def _gradients(setup: Setup) -> Piece:
+    count, per = setup.trainable_parameters, setup.element_bytes
+    said = f"{count:,} learning parameters × {per} bytes ({setup.precision})"
+    if setup.zero_stage == 0:
+        return Piece("gradients", count * per, said)
+    own = count * per // setup.ranks
+    return Piece("gradients", count * per + own, f"{said}, and the rank's share of the sum{_say_shared(setup.ranks)}")
 
 
 def _buckets(setup: Setup) -> Piece:
-    count = min(setup.trainable_parameters, BUCKET_ELEMENTS)
-    per = setup.element_bytes
-    said = f"{count:,} gradients × {per} bytes: DeepSpeed copies them into one piece, at most {BUCKET_ELEMENTS:,} at a time"
-    return Piece("gradient buckets", count * per, said)
+    """Gradients on their way to other ranks. A rank alone, without ZeRO, sends none."""
+    count, per = min(setup.trainable_parameters, BUCKET_ELEMENTS), setup.element_bytes
+    if setup.zero_stage == 0:
+        sent = count * per if setup.ranks > 1 else 0
+        return Piece("gradient buckets", sent, f"{count:,} gradients × {per} bytes in one piece, to be added up")
+    own = setup.trainable_parameters * STATE_BYTES // setup.ranks
+    said = f"{count:,} gradients × {per} bytes in one piece, and the rank's share in fp32 while the optimizer works"
+    return Piece("gradient buckets", count * per + own, said)
+
+
+def _merge(setup: Setup) -> Piece:
+    """The adapter is merged, and the merge is checked, in twice the precision, beside the weights as they are stored."""
+    each = 3 * setup.element_bytes
+    said = f"{setup.parameters:,} parameters × {each} bytes: stored, and in twice the precision to check the merge"
+    return Piece("merge", setup.parameters * each, said)
 
 
 def _say_shared(share: int) -> str:
