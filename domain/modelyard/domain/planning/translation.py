@@ -18,23 +18,32 @@ TRAINING_KINDS = frozenset({"pretrain", "finetune"})
 def read_setup(spec: JobSpec, config: Mapping[str, Any] | None, slots: Slots, accelerator: Accelerator) -> Setup | None:
     """The run a spec asks for; None where there is no formula. `config`: the base model's `config.json`, where there is one."""
     if isinstance(spec, PretrainSpec):
-        return _pretraining(spec, slots, accelerator)
+        return _pretraining(spec, config, slots, accelerator)
     shape = read_shape(config) if config is not None else None
     if isinstance(spec, FinetuneSpec) and shape is not None:
         return _finetuning(spec, shape, slots, accelerator)
     return None
 
 
-def _pretraining(spec: PretrainSpec, slots: Slots, accelerator: Accelerator) -> Setup | None:
-    shape = shape_of_new_model(spec)
+def _pretraining(spec: PretrainSpec, config: Mapping[str, Any] | None, slots: Slots, accelerator: Accelerator) -> Setup | None:
+    shape = read_shape(config) if config is not None else shape_of_new_model(spec)
     return _training(spec, shape, slots, accelerator) if shape is not None else None
 
 
-def shape_of_new_model(spec: PretrainSpec) -> Shape | None:
-    """The shape of the model a pre-training makes; None where there is no formula."""
-    size = spec.architecture
+def shape_of_new_model(spec: PretrainSpec, vocabulary_size: int | None = None) -> Shape | None:
+    """The shape of the model a pre-training makes; None where there is no formula, or where it goes on with another model.
+
+    `vocabulary_size`: of a tokenizer that is taken over.
+    """
+    asked = spec.model_dump()
+    tokens = vocabulary_size or (spec.tokens_to_train() if hasattr(spec, "tokens_to_train") else asked["vocabulary_size"])
+    if asked.get("model") is not None:
+        return None
+    if asked.get("config") is not None:
+        return _read_whole({"vocab_size": tokens, **asked["config"], "max_position_embeddings": spec.sequence_length})
+    size = spec.shape() if hasattr(spec, "shape") else spec.architecture
     return Shape(
-        vocabulary_size=spec.vocabulary_size,
+        vocabulary_size=tokens,
         hidden_size=size.hidden_size,
         intermediate_size=size.intermediate_size,
         layers=size.layers,
@@ -42,8 +51,14 @@ def shape_of_new_model(spec: PretrainSpec) -> Shape | None:
         key_value_heads=size.key_value_heads,
         head_size=size.hidden_size // size.heads,
         context_length=spec.sequence_length,
-        ties_embeddings=True,
+        ties_embeddings=getattr(size, "tied_embeddings", True),
     )
+
+
+def _read_whole(config: Mapping[str, Any]) -> Shape | None:
+    """A configuration a user wrote: what it leaves out has defaults, which are known for Llama only."""
+    is_whole = config.get("model_type") == "llama" or {"num_key_value_heads", "head_dim"} <= set(config)
+    return read_shape(config) if is_whole else None
 
 
 def _finetuning(spec: FinetuneSpec, shape: Shape, slots: Slots, accelerator: Accelerator) -> Setup:
@@ -66,16 +81,21 @@ def _adapter(spec: FinetuneSpec) -> Adapter | None:
 def _training(
     spec: PretrainSpec | FinetuneSpec, shape: Shape, slots: Slots, accelerator: Accelerator, adapter: Adapter | None = None
 ) -> Setup:
+    ranks, asked = slots.slots * slots.nodes, spec.model_dump()
+    stage = spec.zero_stage(ranks) if hasattr(spec, "zero_stage") else asked["deepspeed"]["zero_stage"]
     return Setup(
         shape=shape,
         micro_batch_size=spec.micro_batch_size,
         sequence_length=spec.sequence_length,
         steps=spec.steps,
-        accumulation=spec.gradient_accumulation_steps,
-        ranks=slots.slots * slots.nodes,
+        accumulation=spec.rounds(ranks) if hasattr(spec, "rounds") else spec.gradient_accumulation_steps,
+        ranks=ranks,
         ranks_per_host=slots.slots,
         accelerator=accelerator,
         precision=spec.precision,
-        zero_stage=spec.deepspeed.zero_stage,
+        zero_stage=0 if stage == "auto" else stage,
+        offload=asked["deepspeed"].get("offload", "none"),
+        optimizer=asked["optimizer"].get("name", "adamw"),
+        checkpoints_activations=asked.get("activation_checkpointing", False),
         adapter=adapter,
     )
