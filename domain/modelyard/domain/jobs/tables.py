@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Double, Index, UniqueConstraint, text
+from sqlalchemy import JSON, BigInteger, Double, Index, UniqueConstraint, text
 from sqlmodel import Field, SQLModel, col
 
 from modelyard.domain.columns import json_field, serial_field, text_field, time_field
@@ -80,6 +80,8 @@ class Job(SQLModel, table=True):
     """Id of the key that approved it."""
     retry_of: str | None = None
     """The finished job this one tries again; its checkpoints are this one's too."""
+    reproduces: str | None = None
+    """The finished job this one repeats from its start, to compare the two."""
     fingerprint: str | None = None
     """SHA-256 of what determines the outputs: kind, spec and the content of the inputs."""
     reused_from: str | None = None
@@ -145,6 +147,8 @@ class Attempt(SQLModel, table=True):
     resumed_from_step: int | None = None
     resumed_from: str | None = None
     """Id of the checkpoint it continues from: all nodes of a gang read the same one."""
+    manifest: dict[str, Any] | None = Field(default=None, sa_type=JSON)
+    """What it ran with: code, packages, inputs, hardware; None for a kind that says nothing of it, and before its start."""
     events_offset: int = Field(default=0, sa_type=BigInteger)
     """Bytes of `events.jsonl` already in the database."""
     first_step_at: float | None = time_field()

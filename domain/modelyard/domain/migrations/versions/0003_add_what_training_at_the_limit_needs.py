@@ -117,6 +117,10 @@ def upgrade() -> None:
 
     with op.batch_alter_table("job", schema=None) as batch_op:
         batch_op.add_column(sa.Column("pause_at_step", sa.Integer(), nullable=True))
+        batch_op.add_column(sa.Column("reproduces", sqlmodel.sql.sqltypes.AutoString(), nullable=True))
+
+    with op.batch_alter_table("attempt", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("manifest", sa.JSON(), nullable=True))
 
     with op.batch_alter_table("schedule", schema=None) as batch_op:
         batch_op.add_column(sa.Column("failures", sa.Integer(), nullable=False, server_default="0"))
@@ -200,7 +204,11 @@ def downgrade() -> None:
         batch_op.drop_column("gpu_memory_bytes")
         batch_op.drop_column("host_memory_bytes")
 
+    with op.batch_alter_table("attempt", schema=None) as batch_op:
+        batch_op.drop_column("manifest")
+
     with op.batch_alter_table("job", schema=None) as batch_op:
+        batch_op.drop_column("reproduces")
         batch_op.drop_column("pause_at_step")
 
     with op.batch_alter_table("trial", schema=None) as batch_op:
