@@ -145,7 +145,7 @@ class OwnershipMachine(RuleBasedStateMachine):
     @rule(data=st.data(), outcome=st.sampled_from(OUTCOMES))
     def end(self, data: st.DataObject, outcome: Outcome) -> None:
         job_id = data.draw(st.sampled_from(self.active()))
-        wishes = {Outcome.PAUSED: {"paused", "cancelled"}, Outcome.CANCELLED: {"cancelled"}}
+        wishes = {Outcome.PAUSED: {None, "paused", "cancelled"}, Outcome.CANCELLED: {"cancelled"}}
         if self.jobs[job_id].stop in wishes.get(outcome, {self.jobs[job_id].stop}):
             self.finish_as(job_id, outcome)
 

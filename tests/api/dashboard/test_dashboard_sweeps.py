@@ -1,6 +1,6 @@
 """Pages of sweeps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import httpx2
 import pytest
@@ -11,9 +11,20 @@ from playwright.sync_api import expect
 from sweep_runs import BODY, conduct_to_its_end, make_sweep
 
 from modelyard.domain.sweeps.tables import Sweep
+from modelyard.kit.settings import Settings
 from modelyard.scheduler.sweeps import conduct_sweeps
 
 LogIn = Callable[[str], httpx2.Client]
+
+
+@pytest.fixture(scope="module")
+def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
+    """A platform of its own: the trials of a sweep are run by hand, whatever waits, so nothing else may wait here."""
+    settings = Settings(data_dir=tmp_path_factory.mktemp("yard"), redis_url="redis://127.0.0.1:1/0", log_level="ERROR")
+    yard = Yard(settings)
+    yard.start()
+    yield yard
+    yard.stop()
 
 
 @pytest.fixture
@@ -47,7 +58,7 @@ class TestShowSweep:
         path = f"/sweeps/{sweep.id}/charts"
         answer = log_in("read").get(path).json()
         best, rate = answer["charts"]
-        assert (best["labels"], best["data"][0], best["x_label"]) == (["trial", "best so far"], [0, 1, 2, 3, 4, 5], "trial")
+        assert (best["labels"], best["data"][0], best["x_label"]) == (["value", "best so far"], [0, 1, 2, 3, 4, 5], "trial")
         assert best["data"][2] == [min(best["data"][1][: end + 1]) for end in range(6)]
         assert (rate["title"], rate["is_log"], rate["is_scatter"]) == ("validation loss over learning rate", True, True)
         assert rate["data"][0] == sorted(rate["data"][0])

@@ -20,7 +20,7 @@ def _chart_best(sweep: SweepDetail, valued: Sequence[TrialPublic]) -> Chart:
     caption = f"{show_value(best[-1])} after {len(valued)} trials, each at the furthest step it came to"
     title = f"{show_label(sweep.metric)} by trial"
     numbers = [float(trial.number) for trial in valued]
-    return Chart(title, ["trial", "best so far"], [[*numbers], [*values], [*best]], caption, x_label="trial")
+    return Chart(title, ["value", "best so far"], [[*numbers], [*values], [*best]], caption, x_label="trial")
 
 
 def _chart_parameters(sweep: SweepDetail, valued: Sequence[TrialPublic]) -> Iterator[Chart]:

@@ -13,6 +13,9 @@
     return size !== 0 && (size < 0.001 || size >= 1e6) ? value.toExponential(2) : String(Number(value.toPrecision(5)));
   };
 
+  // On a logarithmic axis uPlot leaves out most labels, and rounds small ones to 0.
+  const showPowers = (_, values) => values.map((value) => (value == null ? "" : format(value)));
+
   const describe = (chart, width) => {
     const axis = { stroke: colour("--faint"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, font: "12px system-ui" };
     const xName = chart.is_time ? {} : { label: chart.x_label, value: (_, value) => format(value) };
@@ -34,7 +37,7 @@
       cursor: { y: false },
       legend: { live: true },
       series: [xName, ...curves],
-      axes: [{ ...axis, size: chart.is_time ? 46 : 32 }, { ...axis, size: 62, values: (_, values) => values.map(format) }],
+      axes: [{ ...axis, size: chart.is_time ? 46 : 32, ...(chart.is_log && { values: showPowers }) }, { ...axis, size: 62, values: (_, values) => values.map(format) }],
     };
   };
 
