@@ -122,7 +122,7 @@ class TestRefuse:
         assert chats.run("pretrain", document(chat_dataset)) == [EXIT_BAD_DATA]
         assert "schema `chat`, but `text` is needed" in chats.events("error")[0]["message"]
         assert short.run("pretrain", document(poems, sequence_length=100_000)) == [EXIT_BAD_DATA]
-        assert "fewer than one sequence of 100000" in short.events("error")[0]["message"]
+        assert "one sequence of 100000 and the token after it" in short.events("error")[0]["message"]
 
 
 @pytest.mark.slow

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from modelyard.domain.specs import parse_spec
+from modelyard.domain.specs.pretraining import PretrainSpec
+from modelyard.workers.training import token_writer
 from modelyard.workers.training.deepspeed_config import derive_config, merge
 from modelyard.workers.training.schedule import learning_rate_at
-from modelyard.workers.training.token_store import TokenStore, numbers_at, spread_numbers, write_tokens
+from modelyard.workers.training.token_store import TokenStore, numbers_at, spread_numbers
 
 
 class TestLearningRate:
@@ -23,15 +24,28 @@ class TestLearningRate:
     def test_one_step_without_warm_up(self) -> None:
         assert learning_rate_at(0, 1, 3.0, 0.0) == 3.0
 
+    @pytest.mark.parametrize(
+        ("scheduler", "expected"),
+        [
+            ("cosine", [1.0, 0.87552, 0.575, 0.27448, 0.15]),
+            ("linear", [1.0, 0.7875, 0.575, 0.3625, 0.15]),
+            ("constant", [1.0, 1.0, 1.0, 1.0, 1.0]),
+            ("wsd", [1.0, 1.0, 1.0, 0.575, 0.15]),
+        ],
+    )
+    def test_ends_at_the_floor_its_own_way(self, scheduler: Any, expected: list[float]) -> None:
+        rates = [learning_rate_at(step, 5, 1.0, 0.0, 0.15, scheduler, decay_ratio=0.5) for step in range(5)]
+        assert rates == pytest.approx(expected, abs=1e-5)
+
 
 class TestDeriveConfig:
-    def config(self, device: str, **spec: Any) -> dict[str, Any]:
-        return derive_config(parse_spec({"kind": "pretrain", "name": "p", "dataset": "d", **spec}), device)  # type: ignore[arg-type]
+    def config(self, device: str, ranks: int = 1, **spec: Any) -> dict[str, Any]:
+        return derive_config(PretrainSpec(name="p", dataset="d", **spec), device, ranks)
 
-    @pytest.mark.parametrize(("device", "fused"), [("cpu", False), ("cuda", True)])
-    def test_uses_the_optimizer_that_needs_no_compiler(self, device: str, fused: bool) -> None:
+    @pytest.mark.parametrize("device", ["cpu", "cuda"])
+    def test_uses_the_optimizer_that_needs_no_compiler(self, device: str) -> None:
         parameters = self.config(device)["optimizer"]["params"]
-        assert (parameters["torch_adam"], parameters["fused"]) == (True, fused)
+        assert (parameters["torch_adam"], parameters["fused"]) == (True, True)
 
     def test_the_override_wins_key_by_key(self) -> None:
         override = {"zero_optimization": {"reduce_bucket_size": 5}, "optimizer": {"params": {"eps": 1e-6}}}
@@ -40,6 +54,39 @@ class TestDeriveConfig:
         assert config["optimizer"]["params"]["eps"] == 1e-6
         assert config["optimizer"]["params"]["lr"] == 1e-3
         assert config["bf16"] == {"enabled": True}
+
+    @pytest.mark.parametrize(("ranks", "stage"), [(1, 0), (2, 1), (8, 1)])
+    def test_one_rank_shares_with_nobody(self, ranks: int, stage: int) -> None:
+        assert self.config("cpu", ranks=ranks)["zero_optimization"] == {"stage": stage}
+
+    @pytest.mark.parametrize(("ranks", "rounds"), [(1, 6), (2, 3), (3, 2)])
+    def test_the_global_batch_is_kept_by_any_number_of_ranks(self, ranks: int, rounds: int) -> None:
+        config = self.config("cpu", ranks=ranks, global_batch_size=24, micro_batch_size=4)
+        assert config["gradient_accumulation_steps"] == rounds
+
+    @pytest.mark.parametrize(
+        ("stage", "offload", "expected"),
+        [
+            (2, "optimizer", {"offload_optimizer": {"device": "cpu"}}),
+            (3, "parameters", {"offload_optimizer": {"device": "cpu"}, "offload_param": {"device": "cpu"}}),
+        ],
+    )
+    def test_offloads(self, stage: int, offload: str, expected: dict[str, Any]) -> None:
+        config = self.config("cpu", deepspeed={"zero_stage": stage, "offload": offload})
+        assert config["zero_optimization"] == {"stage": stage, **expected}
+
+    @pytest.mark.parametrize(
+        ("precision", "stage", "expected"),
+        [
+            ("bf16", 0, {"torch_autocast": {"enabled": True, "dtype": "bfloat16"}, "bf16": {"enabled": False}}),
+            ("fp16", 0, {"torch_autocast": {"enabled": True, "dtype": "float16"}, "bf16": {"enabled": False}}),
+            ("fp16", 2, {"fp16": {"enabled": True}, "bf16": {"enabled": False}}),
+            ("fp32", 0, {"bf16": {"enabled": False}}),
+        ],
+    )
+    def test_precision(self, precision: str, stage: int, expected: dict[str, Any]) -> None:
+        config = self.config("cuda", precision=precision, deepspeed={"zero_stage": stage})
+        assert {key: config[key] for key in ("bf16", "fp16", "torch_autocast") if key in config} == expected
 
     @pytest.mark.parametrize(
         ("base", "over", "expected"),
@@ -70,32 +117,45 @@ class TestDataOrder:
 
 
 class TestTokenStore:
-    def test_packs_documents_with_an_end_after_each(self, tiny_model: Path, tmp_path: Path) -> None:
+    def test_packs_documents_with_an_end_after_each(
+        self, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         from transformers import AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(tiny_model)
         texts = [f"The garden is number {number}." for number in range(600)]
-        count = write_tokens(tmp_path / "tokens.bin", texts, tokenizer)
-        store = TokenStore(tmp_path / "tokens.bin", sequence_length=16)
-        assert (len(store.tokens), len(store)) == (count, count // 16)
-        assert store.sequences([3, 0]).tolist() == [store.tokens[48:64].tolist(), store.tokens[:16].tolist()]
-        assert tokenizer.decode(store.tokens.tolist()).split(tokenizer.eos_token) == [*texts, ""]
-        assert [path.name for path in tmp_path.iterdir()] == ["tokens.bin"]
+        monkeypatch.setattr(token_writer, "SHARD_TOKENS", 1000)
+        token_writer.write_tokens(tmp_path / "train", texts, tokenizer)
+        store = TokenStore(tmp_path / "train", sequence_length=16)
+        everything = store.tokens(0, store.token_count)
+        assert tokenizer.decode(everything.tolist()).split(tokenizer.eos_token) == [*texts, ""]
+        assert (len(store), store.document_count) == ((store.token_count - 1) // 16, 600)
+        assert len(list((tmp_path / "train").glob("0*.bin"))) == math.ceil(store.token_count / 1000) > 3
+        for number in (0, 3, 62, len(store) - 1):  # the 63rd lies in two shards
+            tokens, ends = store.sequence(number)
+            assert tokens.tolist() == everything[number * 16 : number * 16 + 17].tolist()
+            assert ends.tolist() == [place + 1 for place in range(16) if tokens[place] == tokenizer.eos_token_id]
+        assert [path.name for path in tmp_path.iterdir()] == ["train"]
 
-    def test_an_empty_corpus_has_no_sequence(self, tmp_path: Path) -> None:
-        (tmp_path / "tokens.bin").touch()
-        assert len(TokenStore(tmp_path / "tokens.bin", 16)) == 0
+    def test_an_empty_corpus_has_no_sequence(self, tiny_model: Path, tmp_path: Path) -> None:
+        from transformers import AutoTokenizer
+
+        token_writer.write_tokens(tmp_path / "train", [], AutoTokenizer.from_pretrained(tiny_model))
+        assert len(TokenStore(tmp_path / "train", 16)) == 0
+
+    @pytest.mark.parametrize(("vocabulary", "dtype"), [(65_536, "uint16"), (65_537, "uint32")])
+    def test_takes_the_smallest_type_that_holds_every_token(self, vocabulary: int, dtype: str) -> None:
+        assert token_writer.dtype_for(vocabulary) == dtype
 
 
 def test_a_fresh_model_guesses_evenly() -> None:
     """Golden value: the loss of a model that knows nothing is the logarithm of its vocabulary."""
     import torch
 
+    from modelyard.workers.training.architecture import build_model
     from modelyard.workers.training.bpe import train_bpe, wrap_tokenizer
-    from modelyard.workers.training.llama import build_model
 
     tokenizer = wrap_tokenizer(train_bpe(["to be or not to be"] * 3, 300), 32)
-    spec = parse_spec({"kind": "pretrain", "name": "p", "dataset": "d", "vocabulary_size": 300})
-    model = build_model(spec, tokenizer)  # type: ignore[arg-type]
+    model = build_model(PretrainSpec(name="p", dataset="d", vocabulary_size=300), tokenizer)
     ids = torch.arange(4, 4 + 64).view(2, 32)
     assert model(input_ids=ids, labels=ids).loss.item() == pytest.approx(math.log(len(tokenizer)), abs=0.2)

@@ -4,8 +4,11 @@ import os
 import warnings
 
 
-def configure_libraries(device: str) -> None:
-    """Set accelerator, threads and silence. What the environment already says wins. `device`: `cpu` or `cuda`."""
+def configure_libraries(device: str, *, is_deterministic: bool = False) -> None:
+    """Set accelerator, threads and silence. What the environment already says wins. `device`: `cpu` or `cuda`.
+
+    `is_deterministic`: only kernels that give the same bits every time, and an error where there is none.
+    """
     os.environ.setdefault("DS_ACCELERATOR", device)
     # Ranks on one machine share its cores; more threads than cores make every one of them slow.
     ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("WORLD_SIZE", "1")))
@@ -23,3 +26,9 @@ def configure_libraries(device: str) -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    if is_deterministic:
+        # cuBLAS reads it when the first GPU context is made.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        import torch
+
+        torch.use_deterministic_algorithms(True)

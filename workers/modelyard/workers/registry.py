@@ -19,8 +19,9 @@ _MODEL = ("torch", "transformers", "transformers.models.llama.modeling_llama", "
 _TUNING = tuple(
     f"modelyard.workers.training.{each}" for each in ("late_libraries", "token_loss", "packed_attention", "recipes.sft")
 )
+_PRETRAINING = tuple(f"modelyard.workers.training.{each}" for each in ("late_libraries", "engine", "loop", "validation"))
 HEAVY: dict[str, tuple[str, ...]] = {
-    "pretrain": (*_MODEL, "deepspeed", "deepspeed.ops", "deepspeed.runtime.utils", "modelyard.workers.training.late_libraries"),
+    "pretrain": (*_MODEL, "deepspeed", "deepspeed.ops", "deepspeed.runtime.utils", *_PRETRAINING),
     "finetune": (*_MODEL, "deepspeed", "deepspeed.ops", "deepspeed.runtime.utils", "peft", *_TUNING),
     "prompt": (*_MODEL, "modelyard.workers.language_model"),
     "evaluate": (*_MODEL, "modelyard.workers.language_model"),

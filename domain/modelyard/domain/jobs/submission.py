@@ -224,6 +224,7 @@ def check_shape(request: JobRequest) -> None:
         raise InvalidRequest(
             f"resources.slots: a {kind} job is one process and takes one slot", field="resources.slots", value=shape.slots
         )
+    request.spec.check_ranks(shape.slots * shape.nodes)
 
 
 def make_row(submission: Submission, verdict: Verdict, inputs: Pinned, now: float) -> Row:

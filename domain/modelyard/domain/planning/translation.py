@@ -35,13 +35,12 @@ def shape_of_new_model(spec: PretrainSpec, vocabulary_size: int | None = None) -
 
     `vocabulary_size`: of a tokenizer that is taken over.
     """
-    asked = spec.model_dump()
-    tokens = vocabulary_size or (spec.tokens_to_train() if hasattr(spec, "tokens_to_train") else asked["vocabulary_size"])
-    if asked.get("model") is not None:
+    tokens = vocabulary_size or spec.tokens_to_train()
+    if spec.config is not None:
+        return _read_whole({"vocab_size": tokens, **spec.config, "max_position_embeddings": spec.sequence_length})
+    size = spec.shape()
+    if size is None:
         return None
-    if asked.get("config") is not None:
-        return _read_whole({"vocab_size": tokens, **asked["config"], "max_position_embeddings": spec.sequence_length})
-    size = spec.shape() if hasattr(spec, "shape") else spec.architecture
     return Shape(
         vocabulary_size=tokens,
         hidden_size=size.hidden_size,
@@ -51,7 +50,7 @@ def shape_of_new_model(spec: PretrainSpec, vocabulary_size: int | None = None) -
         key_value_heads=size.key_value_heads,
         head_size=size.hidden_size // size.heads,
         context_length=spec.sequence_length,
-        ties_embeddings=getattr(size, "tied_embeddings", True),
+        ties_embeddings=size.tied_embeddings,
     )
 
 
@@ -82,19 +81,19 @@ def _training(
     spec: PretrainSpec | FinetuneSpec, shape: Shape, slots: Slots, accelerator: Accelerator, adapter: Adapter | None = None
 ) -> Setup:
     ranks, asked = slots.slots * slots.nodes, spec.model_dump()
-    stage = spec.zero_stage(ranks) if hasattr(spec, "zero_stage") else asked["deepspeed"]["zero_stage"]
+    stage = spec.zero_stage(ranks) if isinstance(spec, PretrainSpec) else spec.deepspeed.stage_for(ranks)
     return Setup(
         shape=shape,
         micro_batch_size=spec.micro_batch_size,
         sequence_length=spec.sequence_length,
         steps=spec.steps,
-        accumulation=spec.rounds(ranks) if hasattr(spec, "rounds") else spec.gradient_accumulation_steps,
+        accumulation=spec.rounds(ranks) if isinstance(spec, PretrainSpec) else spec.gradient_accumulation_steps,
         ranks=ranks,
         ranks_per_host=slots.slots,
         accelerator=accelerator,
         precision=spec.precision,
-        zero_stage=0 if stage == "auto" else stage,
-        offload=asked["deepspeed"].get("offload", "none"),
+        zero_stage=stage,
+        offload=spec.deepspeed.offload,
         optimizer=asked["optimizer"].get("name", "adamw"),
         checkpoints_activations=asked.get("activation_checkpointing", False),
         adapter=adapter,

@@ -25,6 +25,9 @@ class JobSpec(SpecModel):
         """Whether a job with this spec makes `output`, one of those its kind may make."""
         return True
 
+    def check_ranks(self, ranks: int) -> None:
+        """Refuse a number of ranks the job cannot be spread over. Raises `InvalidRequest`."""
+
 
 @dataclass(frozen=True)
 class Reference:

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from modelyard.domain.specs.base import SpecModel
 
@@ -10,9 +10,29 @@ from modelyard.domain.specs.base import SpecModel
 class DeepSpeedSpec(SpecModel):
     """The few DeepSpeed choices most runs need; `override` is merged over the configuration derived from them."""
 
-    zero_stage: Literal[0, 1, 2, 3] = 0
+    zero_stage: Literal[0, 1, 2, 3, "auto"] = 0
+    """What is shared out over the ranks: nothing, the optimizer's state, gradients too, parameters too. `auto`: 0 for one rank,
+    which shares with nobody and steps fastest, and 1 for several."""
+    offload: Literal["none", "optimizer", "parameters"] = "none"
+    """What the machine's memory keeps instead of the GPU's. `parameters`: the optimizer's state too; needs `zero_stage` 3."""
     override: dict[str, Any] = {}
     """Any DeepSpeed configuration keys; they win over what is derived."""
+
+    def stage_for(self, ranks: int) -> int:
+        """The ZeRO stage of a run of so many ranks."""
+        if self.zero_stage == "auto":
+            return 0 if ranks == 1 else 1
+        return self.zero_stage
+
+    @model_validator(mode="after")
+    def _offloads_what_is_partitioned(self) -> "DeepSpeedSpec":
+        if self.offload == "parameters" and self.zero_stage != 3:
+            raise ValueError(
+                f"offload `parameters` needs zero_stage 3, which is {self.zero_stage}; set 3, or offload `optimizer`"
+            )
+        if self.offload == "optimizer" and self.zero_stage in {0, "auto"}:
+            raise ValueError(f"offload `optimizer` needs zero_stage 1, 2 or 3, which is {self.zero_stage}; set 2")
+        return self
 
 
 class OptimizerSpec(SpecModel):
@@ -22,3 +42,31 @@ class OptimizerSpec(SpecModel):
     weight_decay: float = Field(default=0.1, ge=0)
     warmup_ratio: float = Field(default=0.05, ge=0, le=1)
     max_grad_norm: float = Field(default=1.0, gt=0)
+
+
+class ChosenOptimizerSpec(OptimizerSpec):
+    """An optimizer by name, and how its learning rate changes from step to step. The defaults are those of `OptimizerSpec`."""
+
+    name: Literal["adamw", "adafactor", "muon", "sgd"] = "adamw"
+    """`muon`: for the weights between the layers (Jordan et al. 2024), AdamW for the rest, both at `learning_rate`, since its
+    updates are scaled to the size of AdamW's. `muon` and `adafactor` see whole matrices: they need `zero_stage` 0 or `auto`."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """How slowly AdamW forgets gradients and their squares; the first is the momentum of `sgd` and `muon`."""
+    eps: float = Field(default=1e-8, gt=0)
+    """What AdamW adds to the divisor."""
+    scheduler: Literal["cosine", "linear", "constant", "wsd"] = "cosine"
+    """After the warm-up: down to the floor over all steps, or stay (`constant`), or stay and go down at the end (`wsd`)."""
+    floor: float = Field(default=0.1, ge=0, le=1)
+    """The learning rate of the last step, as a share of `learning_rate`."""
+    decay_ratio: float = Field(default=0.2, gt=0, le=1)
+    """Share of the steps over which `wsd` goes down."""
+
+    @model_validator(mode="after")
+    def _forgets_slower_than_never(self) -> "ChosenOptimizerSpec":
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas {list(self.betas)} must both be at least 0 and less than 1, e.g. [0.9, 0.95]")
+        return self
+
+    def needs_whole_matrices(self) -> bool:
+        """Whether it works on matrices as such, which ZeRO flattens and cuts."""
+        return self.name in {"muon", "adafactor"}

@@ -68,6 +68,7 @@ def library_settings(cache: Path, is_online: bool) -> dict[str, str]:
     return {
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HOME": str(cache / "huggingface"),
+        "MODELYARD_CACHE_DIR": str(cache),
         "HF_HUB_OFFLINE": "0" if is_online else "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
     }

@@ -1,7 +1,8 @@
-"""The corpus of a pre-training run: a tokenizer trained on it, and its token ids where every rank can read them."""
+"""The corpus of a pre-training run: a tokenizer, and its token ids where every rank of a machine can read them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from modelyard.domain.specs.pretraining import PretrainSpec
@@ -9,9 +10,12 @@ from modelyard.workers.dataset import PreparedDataset
 from modelyard.workers.recipe import BadData, Run
 from modelyard.workers.training.bpe import train_bpe, wrap_tokenizer
 from modelyard.workers.training.distributed import barrier, is_first_on_machine, share
-from modelyard.workers.training.token_store import TokenStore, write_tokens
+from modelyard.workers.training.token_cache import find_token_folder
+from modelyard.workers.training.token_store import TokenStore
+from modelyard.workers.training.token_writer import write_tokens
 
 TOKENIZER_FILE = "tokenizer.json"
+SPLITS = ("train", "heldout")
 
 
 @dataclass(frozen=True)
@@ -24,28 +28,47 @@ class Corpus:
 
 
 def prepare_corpus(run: Run[PretrainSpec], dataset: PreparedDataset) -> Corpus:
-    """Train the tokenizer on rank 0 (or take the checkpoint's) and pack both splits. All ranks call this together.
+    """Get the tokenizer, and both splits in tokens. All ranks call this together.
 
-    Raises `BadData` when a split does not fill one sequence.
+    Raises `BadData` when a split does not fill one sequence, or the tokenizer that is to be reused does not end texts.
     """
-    run.progress(0.0, "training the tokenizer")
-    tokenizer = wrap_tokenizer(share(_serialized_tokenizer(run, dataset)), run.spec.sequence_length)
-
+    tokenizer = _find_tokenizer(run, dataset)
     run.progress(0.0, "packing tokens")
-    folder = run.folder / "tokens"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = find_token_folder(run.folder, dataset.folder, tokenizer)
     if is_first_on_machine():
-        for split in ("train", "heldout"):
-            write_tokens(folder / f"{split}.bin", run.keep_telling(_texts(dataset, split)), tokenizer)
+        for split in SPLITS:
+            write_tokens(folder / split, run.keep_telling(_texts(dataset, split)), tokenizer)
     barrier()
-    stores = [TokenStore(folder / f"{split}.bin", run.spec.sequence_length) for split in ("train", "heldout")]
-    for split, store in zip(("train", "heldout"), stores, strict=True):
+    stores = [TokenStore(folder / split, run.spec.sequence_length) for split in SPLITS]
+    for split, store in zip(SPLITS, stores, strict=True):
         if not len(store):
             raise BadData(
-                f"the {split} split has {len(store.tokens)} tokens, fewer than one sequence of "
-                f"{run.spec.sequence_length}; prepare more text or lower sequence_length"
+                f"the {split} split has {store.token_count} tokens, but one sequence of {run.spec.sequence_length} and the token "
+                "after it are the least; prepare more text or lower sequence_length"
             )
     return Corpus(tokenizer, *stores)
+
+
+def _find_tokenizer(run: Run[PretrainSpec], dataset: PreparedDataset) -> Any:
+    owner = "model" if run.spec.model else "tokenizer" if run.spec.tokenizer else None
+    if owner is not None:
+        return _reuse_tokenizer(run.input(owner).path, run.spec.sequence_length)
+    run.progress(0.0, "training the tokenizer")
+    return wrap_tokenizer(share(_serialized_tokenizer(run, dataset)), run.spec.sequence_length)
+
+
+def _reuse_tokenizer(folder: Path, sequence_length: int) -> Any:
+    """The tokenizer of a model, as fast as one trained here. Raises `BadData`."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise BadData(f"the tokenizer of {folder.name} cannot be loaded: {error}") from error
+    if not getattr(tokenizer, "is_fast", False) or tokenizer.eos_token_id is None:
+        raise BadData(f"the tokenizer of {folder.name} has no tokenizer.json or no end token; take that of another model")
+    tokenizer.model_max_length = max(sequence_length, min(tokenizer.model_max_length, 2**30))
+    return tokenizer
 
 
 def _serialized_tokenizer(run: Run[PretrainSpec], dataset: PreparedDataset) -> str | None:
@@ -53,7 +76,7 @@ def _serialized_tokenizer(run: Run[PretrainSpec], dataset: PreparedDataset) -> s
         return None
     if run.resume_from is not None:
         return (run.resume_from / TOKENIZER_FILE).read_text(encoding="utf-8")
-    return train_bpe(run.keep_telling(_texts(dataset, "train")), run.spec.vocabulary_size)
+    return train_bpe(run.keep_telling(_texts(dataset, "train")), run.spec.tokens_to_train())
 
 
 def _texts(dataset: PreparedDataset, split: str) -> Iterator[str]:

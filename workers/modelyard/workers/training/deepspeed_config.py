@@ -3,36 +3,65 @@
 from typing import Any
 
 from modelyard.domain.specs.finetuning import FinetuneSpec
+from modelyard.domain.specs.optimization import ChosenOptimizerSpec
 from modelyard.domain.specs.pretraining import PretrainSpec
 
 
-def derive_config(spec: PretrainSpec | FinetuneSpec, device: str) -> dict[str, Any]:
+def derive_config(spec: PretrainSpec | FinetuneSpec, device: str, ranks: int = 1) -> dict[str, Any]:
     """Return the configuration of a run; the spec's `override` is merged over it, key by key."""
-    optimizer = spec.optimizer
+    chosen = spec.optimizer if isinstance(spec, PretrainSpec) else ChosenOptimizerSpec(**spec.optimizer.model_dump())
     config: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": spec.micro_batch_size,
-        "gradient_accumulation_steps": spec.gradient_accumulation_steps,
-        "gradient_clipping": optimizer.max_grad_norm,
+        "gradient_accumulation_steps": _rounds(spec, ranks),
+        "gradient_clipping": chosen.max_grad_norm,
         "optimizer": {
             "type": "AdamW",
             "params": {
-                "lr": optimizer.learning_rate,
-                "betas": [0.9, 0.95],
-                "eps": 1e-8,
-                "weight_decay": optimizer.weight_decay,
+                "lr": chosen.learning_rate,
+                "betas": list(chosen.betas),
+                "eps": chosen.eps,
+                "weight_decay": chosen.weight_decay,
                 # DeepSpeed's own Adam is compiled on first use: minutes on CPU, and a CUDA toolkit on GPU machines.
                 # torch's fused kernel is as fast there and comes with the wheel.
                 "torch_adam": True,
-                "fused": device == "cuda",
+                "fused": True,
             },
         },
-        "zero_optimization": {"stage": spec.deepspeed.zero_stage},
-        "bf16": {"enabled": spec.precision == "bf16"},
+        "zero_optimization": _zero(spec, ranks),
+        **_precision(spec, ranks),
+        # Optimizers of torch are as good under ZeRO as DeepSpeed's own.
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
         # DeepSpeed's own lines say nothing that our metrics do not.
         "steps_per_print": 2**31,
         "wall_clock_breakdown": False,
     }
     return merge(config, spec.deepspeed.override)
+
+
+def _rounds(spec: PretrainSpec | FinetuneSpec, ranks: int) -> int:
+    return spec.rounds(ranks) if isinstance(spec, PretrainSpec) else spec.gradient_accumulation_steps
+
+
+def _zero(spec: PretrainSpec | FinetuneSpec, ranks: int) -> dict[str, Any]:
+    stage = spec.zero_stage(ranks) if isinstance(spec, PretrainSpec) else spec.deepspeed.stage_for(ranks)
+    zero: dict[str, Any] = {"stage": stage}
+    if spec.deepspeed.offload != "none":
+        zero["offload_optimizer"] = {"device": "cpu"}
+    if spec.deepspeed.offload == "parameters":
+        zero["offload_param"] = {"device": "cpu"}
+    return zero
+
+
+def _precision(spec: PretrainSpec | FinetuneSpec, ranks: int) -> dict[str, Any]:
+    half = {"bf16": "bfloat16", "fp16": "float16"}
+    if isinstance(spec, PretrainSpec) and spec.precision != "fp32" and spec.zero_stage(ranks) == 0:
+        # With nothing to share out, weights stay as they are in fp32 and products are computed in 16 bits: no second copy of
+        # the weights is kept and converted, and optimizers see matrices, not one long vector.
+        return {"bf16": {"enabled": False}, "torch_autocast": {"enabled": True, "dtype": half[spec.precision]}}
+    if spec.precision == "fp16":
+        return {"bf16": {"enabled": False}, "fp16": {"enabled": True}}
+    return {"bf16": {"enabled": spec.precision == "bf16"}}
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -61,10 +61,12 @@ def share(value: Any) -> Any:
 
 
 def sum_over_ranks(*values: float) -> list[float]:
-    """Return the sums of the values over all ranks: one collective, however many values."""
+    """Return the sums of the values over all ranks: one collective, however many values, and none for one rank."""
     import torch
     import torch.distributed as group
 
+    if group.get_world_size() == 1:
+        return list(values)
     totals = torch.tensor(values, dtype=torch.float64, device=device_of_rank())
     group.all_reduce(totals)
     return [float(total) for total in totals.tolist()]

@@ -10,10 +10,12 @@ def keep_gradient_norm(engine: Any) -> None:
     """
     if engine.zero_optimization_stage() > 0 or engine.bfloat16_enabled() or engine.fp16_enabled():
         return
-    from deepspeed.runtime.utils import clip_grad_norm_
+    from torch.nn.utils import clip_grad_norm_
+
+    parameters = list(engine.module.parameters())
 
     def clip() -> None:
-        parameters = list(engine.module.parameters())
-        engine._global_grad_norm = float(clip_grad_norm_(parameters, max_norm=engine.gradient_clipping()))
+        # Every rank has the sum of all gradients by now, so its own norm is everybody's.
+        engine._global_grad_norm = clip_grad_norm_(parameters, max_norm=engine.gradient_clipping(), foreach=True)
 
     engine.clip_fp32_gradients = clip

@@ -7,8 +7,8 @@ from typing import Any
 from modelyard.domain.specs.finetuning import FinetuneSpec
 from modelyard.workers.model_card import write_model_card
 from modelyard.workers.recipe import Run
+from modelyard.workers.training.architecture import save_model
 from modelyard.workers.training.conversations import Conversations
-from modelyard.workers.training.llama import save_model
 from modelyard.workers.training.lora import merge_adapter, save_adapter
 
 MERGE_SAMPLE_TOKENS = 64
@@ -22,7 +22,7 @@ LEARNED = {
 def save_weights(run: Run[FinetuneSpec], engine: Any, tokenizer: Any) -> None:
     """Write what was learned: an adapter, or the whole model. All ranks call this: under ZeRO 3 each holds a part only."""
     if run.spec.method == "full":
-        save_model(engine, tokenizer, run.output_folder("model"), run.rank)
+        save_model(engine, engine.module, tokenizer, run.output_folder("model"), run.rank)
     else:
         save_adapter(run, engine, run.output_folder("adapter"))
 

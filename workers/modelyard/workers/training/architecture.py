@@ -1,0 +1,92 @@
+"""The model a run trains: new by a spec, or one of the registry; and how its weights leave DeepSpeed."""
+
+from pathlib import Path
+from typing import Any
+
+from modelyard.domain.specs.pretraining import PretrainSpec
+from modelyard.workers.recipe import BadData
+
+
+def build_model(spec: PretrainSpec, tokenizer: Any, base: Path | None = None) -> Any:
+    """Return the model in fp32. A new one has random weights: the same for the same seed, on every rank.
+
+    `base`: folder of the model to train further. Raises `BadData`.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    if base is not None:
+        return _load_base(spec, base, len(tokenizer))
+    settings = _llama(spec) if spec.config is None else dict(spec.config)
+    model_type = settings.pop("model_type")
+    if settings.get("vocab_size", len(tokenizer)) < len(tokenizer):
+        raise BadData(
+            f"config.vocab_size {settings['vocab_size']} is less than the {len(tokenizer)} tokens of the tokenizer; leave it out"
+        )
+    ends = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    torch.manual_seed(spec.seed)
+    try:
+        config = AutoConfig.for_model(model_type, **{"vocab_size": len(tokenizer), **settings, **ends, "use_cache": False})
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    except (ValueError, TypeError, AttributeError, RuntimeError, KeyError, ZeroDivisionError) as error:
+        raise BadData(f"config: no {model_type} can be built from it: {error}") from error
+    _check_context(spec, model)
+    return model
+
+
+def _llama(spec: PretrainSpec) -> dict[str, Any]:
+    size = spec.shape()
+    assert size is not None
+    return {
+        "model_type": "llama",
+        "hidden_size": size.hidden_size,
+        "intermediate_size": size.intermediate_size,
+        "num_hidden_layers": size.layers,
+        "num_attention_heads": size.heads,
+        "num_key_value_heads": size.key_value_heads,
+        "max_position_embeddings": spec.sequence_length,
+        "tie_word_embeddings": size.tied_embeddings,
+        "rope_parameters": {"rope_type": "default", "rope_theta": size.rope_theta},
+    }
+
+
+def _load_base(spec: PretrainSpec, folder: Path, vocabulary: int) -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True, use_safetensors=True)
+    except (OSError, ValueError) as error:
+        raise BadData(f"{folder.name} cannot be trained further as a causal language model: {error}") from error
+    _check_context(spec, model)
+    rows = model.get_input_embeddings().num_embeddings
+    if rows < vocabulary:
+        raise BadData(f"the model knows {rows} tokens, but its tokenizer makes {vocabulary}; import the two that belong together")
+    return model
+
+
+def _check_context(spec: PretrainSpec, model: Any) -> None:
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if context is not None and spec.sequence_length > context:
+        raise BadData(
+            f"sequence_length {spec.sequence_length} is more than the {context} positions of the model; lower sequence_length"
+            + ("" if spec.config is None else ", or raise config.max_position_embeddings")
+        )
+
+
+def save_model(engine: Any, model: Any, tokenizer: Any, folder: Path, rank: int, precision: str | None = None) -> None:
+    """Write weights as safetensors and the tokenizer. All ranks call this: under ZeRO 3 each holds a part only.
+
+    `precision`: what the weights are written in, if not what they are trained in.
+    """
+    import deepspeed
+    import torch
+
+    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    is_partitioned = engine.zero_optimization_stage() == 3
+    with deepspeed.zero.GatheredParameters(list(model.parameters()), enabled=is_partitioned):
+        if rank == 0:
+            # Training needs no cache of keys and values; whoever generates with the model does.
+            model.config.use_cache = True
+            (model.to(dtypes[precision]) if precision else model).save_pretrained(folder)
+            tokenizer.save_pretrained(folder)

@@ -1,0 +1,66 @@
+"""One optimizer step of pre-training: batches in, a loss out, and nothing else that costs time. Importing this imports torch."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from modelyard.domain.specs.pretraining import PretrainSpec
+from modelyard.workers.recipe import Run
+from modelyard.workers.training.batches import Batches, Order
+from modelyard.workers.training.distributed import sum_over_ranks
+from modelyard.workers.training.schedule import learning_rate_at
+from modelyard.workers.training.token_store import TokenStore
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one optimizer step came to, the same on every rank."""
+
+    loss: float
+    """Mean over all ranks and rounds."""
+    learning_rate: float
+    gradient_norm: float
+    stops: bool
+    """Whether the runner asked to stop."""
+    seconds: float
+
+
+def open_batches(run: Run[PretrainSpec], engine: Any, store: TokenStore) -> Batches:
+    """Return the batches of this rank."""
+    spec = run.spec
+    rounds, size = engine.gradient_accumulation_steps(), engine.train_micro_batch_size_per_gpu()
+    order = Order(run.rank, run.world_size, rounds, size, spec.seed)
+    return Batches(store, order, engine.device, are_apart=spec.documents == "apart")
+
+
+def do_step(run: Run[PretrainSpec], engine: Any, batches: Batches, number: int) -> Step:
+    """Do the optimizer step of this number, counted from 0."""
+    began = time.monotonic()
+    # Everything random in a step follows from seed, step and rank, so that a resumed run repeats the unbroken one.
+    torch.manual_seed(hash((run.spec.seed, number, run.rank)))
+    rate = set_learning_rate(run.spec, engine, number)
+    total = torch.zeros((), device=engine.device)
+    rounds = 0
+    for batch in batches.of_step(number):
+        loss = engine(batch)
+        engine.backward(loss)
+        engine.step()
+        total += loss.detach()
+        rounds += 1
+    # The one moment the loop waits for the device.
+    norm = float(engine.get_global_grad_norm() or 0.0)
+    asked = run.rank == 0 and run.stop_requested() is not None
+    loss_sum, stops = sum_over_ranks(float(total) / rounds, float(asked))
+    return Step(loss_sum / run.world_size, rate, norm, bool(stops), time.monotonic() - began)
+
+
+def set_learning_rate(spec: PretrainSpec, engine: Any, step: int) -> float:
+    """Set the rate of a step in every group of the optimizer; return it."""
+    peak = engine.optimizer_params()["lr"] if engine.optimizer_params() else spec.optimizer.learning_rate
+    chosen = spec.optimizer
+    rate = learning_rate_at(step, spec.steps, peak, chosen.warmup_ratio, chosen.floor, chosen.scheduler, chosen.decay_ratio)
+    for group in engine.optimizer.param_groups:
+        group["lr"] = rate
+    return rate
