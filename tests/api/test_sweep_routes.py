@@ -28,6 +28,7 @@ def create(api: Api, **changes: Any) -> dict[str, Any]:
 
 
 RANGE = {"type": "float", "low": 1e-5, "high": 1.0}
+CHOICES = {"type": "categorical", "choices": ["corpus", "none"]}
 MISTAKES: list[tuple[dict[str, Any], str, str]] = [
     ({"name": "Bad Name"}, "invalid_request", "name"),
     ({"trials": 0}, "invalid_request", "trials"),
@@ -40,6 +41,7 @@ MISTAKES: list[tuple[dict[str, Any], str, str]] = [
     ({"max_gpu_hours": 0}, "invalid_request", "max_gpu_hours"),
     ({"job": {"spec": {**BODY["job"]["spec"], "steps": 0}}}, "invalid_request", "job.spec.steps"),
     ({"job": {"spec": {**BODY["job"]["spec"], "dataset": "none"}}}, "unknown_reference", "job.spec.dataset"),
+    ({"parameters": {"spec.dataset": CHOICES}}, "unknown_reference", "parameters.spec.dataset"),
     ({"job": {**BODY["job"], "resources": {"nodes": 99}}}, "invalid_request", "job.resources.nodes"),
 ]
 

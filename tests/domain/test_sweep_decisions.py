@@ -7,20 +7,9 @@ from typing import Any
 import pytest
 
 from modelyard.domain.jobs.lifecycle import JobState as Job
-from modelyard.domain.sweeps.decisions import (
-    Action,
-    Close,
-    Create,
-    End,
-    JobView,
-    Note,
-    Promote,
-    SweepView,
-    TrialView,
-    decide,
-    find_best,
-)
+from modelyard.domain.sweeps.decisions import Action, Close, Create, End, Note, Promote, decide, find_best
 from modelyard.domain.sweeps.states import SweepState, TrialState
+from modelyard.domain.sweeps.views import JobView, SweepView, TrialView
 
 PLAIN = SweepView(SweepState.RUNNING, "validation_loss", True, trials=4, parallel=2)
 HALVING = replace(PLAIN, rungs=(10, 20), reduction_factor=2)

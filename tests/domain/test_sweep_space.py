@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from modelyard.domain.errors import InvalidRequest
 from modelyard.domain.jobs.bodies import JobCreate
 from modelyard.domain.sweeps.bodies import SweepCreate
-from modelyard.domain.sweeps.service import check_grid, check_pruning, check_space
+from modelyard.domain.sweeps.checks import check_grid, check_pruning, check_space
 from modelyard.domain.sweeps.space import Parameter, Space, fill_in, list_grid, pick_from_grid
 
 RATE = "spec.optimizer.learning_rate"

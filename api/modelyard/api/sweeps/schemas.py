@@ -8,10 +8,10 @@ from sqlmodel import Session
 
 from modelyard.api.times import Time
 from modelyard.domain.jobs.tables import Job
-from modelyard.domain.sweeps.decisions import find_furthest
 from modelyard.domain.sweeps.repository import count_states, list_trials, sum_hours
 from modelyard.domain.sweeps.situation import read_results, view_sweep
 from modelyard.domain.sweeps.tables import Sweep, Trial
+from modelyard.domain.sweeps.views import find_furthest
 
 
 class SweepPublic(BaseModel):

@@ -4,57 +4,16 @@ In this order: note what became of jobs; end everything once it is cancelled or 
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from modelyard.domain.jobs.lifecycle import JobState
 from modelyard.domain.sweeps.halving import Entrant, find_last_hope, find_promotable
 from modelyard.domain.sweeps.states import SweepState, TrialState
+from modelyard.domain.sweeps.views import JobView, SweepView, TrialView, find_furthest
 
 FAILURES_BEFORE_GIVING_UP = 3
 """So many trials that failed before any trial came to a value are not bad luck: all would."""
-
-
-@dataclass(frozen=True)
-class JobView:
-    """The job of a trial."""
-
-    state: JobState
-    message: str | None = None
-    saved_step: int | None = None
-    """Step of its newest checkpoint."""
-    step: int | None = None
-    """The newest step it reported the metric at; None if it never did."""
-    value: float | None = None
-    """The metric there; NaN where it was not finite."""
-
-
-@dataclass(frozen=True)
-class TrialView:
-    """A trial and its job."""
-
-    number: int
-    state: TrialState = TrialState.RUNNING
-    results: Mapping[int, float] = field(default_factory=dict)
-    """Step -> the metric there, of rungs and the end; NaN where it was not finite."""
-    job: JobView | None = None
-    message: str | None = None
-
-
-@dataclass(frozen=True)
-class SweepView:
-    """A sweep as a decision needs it."""
-
-    state: SweepState
-    metric: str
-    minimizes: bool
-    trials: int
-    parallel: int
-    rungs: Sequence[int] = ()
-    reduction_factor: int = 2
-    gpu_hours: float = 0.0
-    """Used so far, running attempts included."""
-    max_gpu_hours: float | None = None
 
 
 @dataclass(frozen=True)
@@ -128,12 +87,6 @@ def find_best(sweep: SweepView, trials: Sequence[TrialView]) -> int | None:
             behind = -math.inf if trial.state is TrialState.FINISHED else -step
             ranked.append((behind, _loss(sweep, value), trial.number))
     return min(ranked)[2] if ranked else None
-
-
-def find_furthest(results: Mapping[int, float]) -> tuple[int, float]:
-    """The furthest step with a value, and the value; step -1 and NaN before the first."""
-    step = max(results, default=-1)
-    return step, results.get(step, math.nan)
 
 
 def find_reason_to_end(sweep: SweepView, trials: Sequence[TrialView]) -> str | None:

@@ -10,13 +10,13 @@ from sqlmodel import Session
 
 from modelyard.domain.jobs.lifecycle import JobState
 from modelyard.domain.jobs.tables import Job
-from modelyard.domain.sweeps.decisions import JobView, SweepView, TrialView
 from modelyard.domain.sweeps.halving import list_rungs
 from modelyard.domain.sweeps.repository import find_newest_point, find_saved_step, list_trials, sum_hours
 from modelyard.domain.sweeps.sampling import Tried
 from modelyard.domain.sweeps.space import Parameter, Space
 from modelyard.domain.sweeps.states import SweepState, TrialState
 from modelyard.domain.sweeps.tables import Sweep, Trial
+from modelyard.domain.sweeps.views import JobView, SweepView, TrialView
 
 _SPACE: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Parameter])
 
