@@ -11,13 +11,13 @@ from modelyard.domain.jobs.queues import Shape
 from modelyard.domain.planning.memory import QUANTIZED_BYTES
 from modelyard.domain.planning.pieces import say_bytes
 from modelyard.domain.planning.setups import ELEMENT_BYTES
-from modelyard.domain.specs.finetuning import FinetuneSpec
+from modelyard.domain.specs.finetuning import TuningSpec
 from modelyard.domain.specs.pretraining import PretrainSpec
 
 SCHEMAS = {"pretrain": "text", "finetune": "chat"}
 """Kind -> rows it learns from."""
 Details = Mapping[str, Any]
-TrainingSpec = PretrainSpec | FinetuneSpec
+TrainingSpec = PretrainSpec | TuningSpec
 
 
 @dataclass(frozen=True)
@@ -110,5 +110,5 @@ def _check_weights(spec: TrainingSpec, slots: Shape, facts: Facts) -> Fault | No
 def count_weight_bytes(spec: TrainingSpec, slots: Shape, parameters: int) -> int:
     """Bytes of weights each rank must hold at least."""
     ranks = slots.slots * slots.nodes if str(spec.deepspeed.zero_stage) == "3" else 1
-    is_quantized = isinstance(spec, FinetuneSpec) and spec.method == "qlora"
+    is_quantized = isinstance(spec, TuningSpec) and spec.method == "qlora"
     return int(parameters * (QUANTIZED_BYTES if is_quantized else ELEMENT_BYTES[spec.precision]) / ranks)

@@ -13,7 +13,7 @@ from modelyard.domain.planning.translation import shape_of_new_model
 from modelyard.domain.registry.tables import Dataset, Model
 from modelyard.domain.specs import KINDS
 from modelyard.domain.specs.base import JobSpec
-from modelyard.domain.specs.finetuning import FinetuneSpec
+from modelyard.domain.specs.finetuning import TuningSpec
 from modelyard.domain.specs.pretraining import PretrainSpec
 from modelyard.domain.workers.repository import list_workers
 
@@ -27,14 +27,14 @@ def check_training(session: Session, spec: JobSpec, slots: Shape, inputs: Inputs
 
     `asks_machines`: whether one whose weights exceed the memory of every machine known is such a job.
     """
-    if not isinstance(spec, PretrainSpec | FinetuneSpec):
+    if not isinstance(spec, PretrainSpec | TuningSpec):
         return
     fault = find_fault(spec, slots, _gather(session, spec, slots, inputs, asks_machines))
     if fault is not None:
         raise InvalidRequest(fault.message, field=fault.field, value=fault.value)
 
 
-def _gather(session: Session, spec: PretrainSpec | FinetuneSpec, slots: Shape, inputs: Inputs, asks_machines: bool) -> Facts:
+def _gather(session: Session, spec: PretrainSpec | TuningSpec, slots: Shape, inputs: Inputs, asks_machines: bool) -> Facts:
     dataset = session.get(Dataset, inputs["dataset"]["id"]) if "dataset" in inputs else None
     model = session.get(Model, inputs["model"]["id"]) if "model" in inputs else None
     parameters = _count_parameters(spec, model)
@@ -43,7 +43,7 @@ def _gather(session: Session, spec: PretrainSpec | FinetuneSpec, slots: Shape, i
     return Facts(dataset.details if dataset else {}, model.details if model else {}, parameters, rooms)
 
 
-def _count_parameters(spec: PretrainSpec | FinetuneSpec, model: Model | None) -> int | None:
+def _count_parameters(spec: PretrainSpec | TuningSpec, model: Model | None) -> int | None:
     if model is not None:
         known = model.details.get("parameters")
         return known if isinstance(known, int) else None
@@ -51,7 +51,7 @@ def _count_parameters(spec: PretrainSpec | FinetuneSpec, model: Model | None) ->
     return count_parameters(shape) if shape is not None else None
 
 
-def _list_rooms(session: Session, spec: PretrainSpec | FinetuneSpec, slots: Shape) -> list[int | None]:
+def _list_rooms(session: Session, spec: PretrainSpec | TuningSpec, slots: Shape) -> list[int | None]:
     """Bytes a rank would have, in each way each worker of the stage could run the job, also one that is away for a while."""
     rooms: list[int | None] = []
     for worker in list_workers(session):

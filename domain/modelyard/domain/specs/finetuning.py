@@ -1,4 +1,4 @@
-"""The spec of fine-tuning."""
+"""The spec of fine-tuning, and what it shares with other ways to tune a model."""
 
 from typing import Any, Literal
 
@@ -27,10 +27,10 @@ def _default_optimizer(data: dict[str, Any]) -> OptimizerSpec:
     return OptimizerSpec(learning_rate=PEAK_LEARNING_RATE[data.get("method", "lora")], weight_decay=0.0)
 
 
-class FinetuneSpec(JobSpec):
-    """Fine-tune a chat model on conversations: an adapter or all weights, under DeepSpeed."""
+class TuningSpec(JobSpec):
+    """What all tuning of a chat model has in common: an adapter or all weights, learned step by step under DeepSpeed."""
 
-    kind: Literal["finetune"] = "finetune"
+    kind: str
     name: Name
     model: ModelRef
     dataset: DatasetRef
@@ -39,15 +39,12 @@ class FinetuneSpec(JobSpec):
     arXiv:2402.09353). `qlora`: LoRA on a base in 4 bits (Dettmers et al. 2023, arXiv:2305.14314), on a GPU with bitsandbytes."""
     lora: LoraSpec = LoraSpec()
     """Not used by `full`."""
-    loss_on: Literal["last_answer", "answers", "all"] = "last_answer"
-    """What is learned: the last answer of each conversation, every answer of the assistant, or every token."""
     chat_template: str | None = Field(default=None, max_length=20_000)
     """Jinja text that replaces the model's own chat template, and is kept with the outputs; sandboxed by transformers."""
     sequence_length: int = Field(default=256, ge=16)
     """Tokens a conversation may have; longer ones are truncated, and counted."""
     packing: bool = True
-    """Fill sequences with several whole conversations that do not see each other. Without it a sequence is one conversation,
-    and the batch is padded to its longest one."""
+    """Lay whole conversations end to end without one seeing another. Without it a batch is padded to its longest one."""
     micro_batch_size: int = Field(default=4, ge=1)
     """Sequences per rank and forward pass."""
     gradient_accumulation_steps: int = Field(default=1, ge=1)
@@ -64,3 +61,14 @@ class FinetuneSpec(JobSpec):
     def makes(self, output: str) -> bool:
         """Full fine-tuning has no adapter."""
         return output != "adapter" or self.method != "full"
+
+
+class FinetuneSpec(TuningSpec):
+    """Fine-tune a chat model on conversations: an adapter or all weights, under DeepSpeed."""
+
+    kind: Literal["finetune"] = "finetune"
+    loss_on: Literal["last_answer", "answers", "all"] = "last_answer"
+    """What is learned: the last answer of each conversation, every answer of the assistant, or every token."""
+    packing: bool = True
+    """Fill sequences with several whole conversations that do not see each other. Without it a sequence is one conversation,
+    and the batch is padded to its longest one."""

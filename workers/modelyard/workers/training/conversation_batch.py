@@ -33,6 +33,11 @@ class ConversationBatch:
         return int(self.inputs["input_ids"].numel())
 
 
+def lay_out(examples: Sequence[Example], packing: bool, device: str) -> ConversationBatch:
+    """Make a batch the way a spec wants it."""
+    return (lay_end_to_end if packing else lay_below_each_other)(examples, device)
+
+
 def lay_end_to_end(examples: Sequence[Example], device: str) -> ConversationBatch:
     """Make one row of all conversations. Positions restart with each, and `packed_attention` keeps them apart."""
     lengths = [len(example.tokens) for example in examples]

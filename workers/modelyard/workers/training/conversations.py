@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modelyard.domain.specs.finetuning import FinetuneSpec
+from modelyard.domain.specs.finetuning import FinetuneSpec, TuningSpec
 from modelyard.workers.dataset import PreparedDataset
 from modelyard.workers.recipe import BadData, Run
 from modelyard.workers.training.completions import CompletionSet, Example, tokenize_completions
@@ -53,7 +53,7 @@ def read_conversations(run: Run[FinetuneSpec], dataset: PreparedDataset, model_f
     return Conversations(tokenizer, train, heldout, course, _group(spec, heldout.examples[:VALIDATION_CONVERSATIONS]))
 
 
-def load_tokenizer(spec: FinetuneSpec, folder: Path) -> Any:
+def load_tokenizer(spec: TuningSpec, folder: Path) -> Any:
     """Return the model's tokenizer, with the spec's chat template where it has one."""
     from transformers import AutoTokenizer
 

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from modelyard.domain.specs.finetuning import FinetuneSpec
+from modelyard.domain.specs.finetuning import TuningSpec
 from modelyard.domain.specs.optimization import ChosenOptimizerSpec
 from modelyard.domain.specs.pretraining import PretrainSpec
 
 
-def derive_config(spec: PretrainSpec | FinetuneSpec, device: str, ranks: int = 1) -> dict[str, Any]:
+def derive_config(spec: PretrainSpec | TuningSpec, device: str, ranks: int = 1) -> dict[str, Any]:
     """Return the configuration of a run; the spec's `override` is merged over it, key by key."""
     chosen = spec.optimizer if isinstance(spec, PretrainSpec) else ChosenOptimizerSpec(**spec.optimizer.model_dump())
     config: dict[str, Any] = {
@@ -39,11 +39,11 @@ def derive_config(spec: PretrainSpec | FinetuneSpec, device: str, ranks: int = 1
     return merge(config, spec.deepspeed.override)
 
 
-def _rounds(spec: PretrainSpec | FinetuneSpec, ranks: int) -> int:
+def _rounds(spec: PretrainSpec | TuningSpec, ranks: int) -> int:
     return spec.rounds(ranks) if isinstance(spec, PretrainSpec) else spec.gradient_accumulation_steps
 
 
-def _zero(spec: PretrainSpec | FinetuneSpec, ranks: int) -> dict[str, Any]:
+def _zero(spec: PretrainSpec | TuningSpec, ranks: int) -> dict[str, Any]:
     stage = spec.zero_stage(ranks) if isinstance(spec, PretrainSpec) else spec.deepspeed.stage_for(ranks)
     zero: dict[str, Any] = {"stage": stage}
     if spec.deepspeed.offload != "none":
@@ -53,7 +53,7 @@ def _zero(spec: PretrainSpec | FinetuneSpec, ranks: int) -> dict[str, Any]:
     return zero
 
 
-def _precision(spec: PretrainSpec | FinetuneSpec, ranks: int) -> dict[str, Any]:
+def _precision(spec: PretrainSpec | TuningSpec, ranks: int) -> dict[str, Any]:
     half = {"bf16": "bfloat16", "fp16": "float16"}
     if isinstance(spec, PretrainSpec) and spec.precision != "fp32" and spec.zero_stage(ranks) == 0:
         # With nothing to share out, weights stay as they are in fp32 and products are computed in 16 bits: no second copy of

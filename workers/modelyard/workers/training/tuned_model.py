@@ -1,13 +1,16 @@
 """The model that is fine-tuned: a base, and what of it learns."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from modelyard.domain.specs.finetuning import FinetuneSpec
+from modelyard.domain.specs.finetuning import TuningSpec
 from modelyard.workers.recipe import BadData, Run
 
+Tuning = TypeVar("Tuning", bound=TuningSpec)
+"""The spec of a run that tunes a model."""
 
-def load_tuned_model(run: Run[FinetuneSpec], folder: Path) -> Any:
+
+def load_tuned_model(run: Run[Tuning], folder: Path) -> Any:
     """Load the base and add an adapter, unless all weights learn; the same seed gives the same adapter on every rank.
 
     Raises `BadData` when the spec asks for what this model or machine does not have.
@@ -25,7 +28,7 @@ def load_tuned_model(run: Run[FinetuneSpec], folder: Path) -> Any:
     return model if spec.method == "full" else _add_adapter(spec, model)
 
 
-def check_context(spec: FinetuneSpec, config: Any) -> None:
+def check_context(spec: TuningSpec, config: Any) -> None:
     """Raise `BadData` when conversations may be longer than the model reads."""
     context = getattr(config.get_text_config(), "max_position_embeddings", None)
     if context is not None and spec.sequence_length > context:
@@ -35,7 +38,7 @@ def check_context(spec: FinetuneSpec, config: Any) -> None:
         )
 
 
-def _load_base(run: Run[FinetuneSpec], folder: Path) -> Any:
+def _load_base(run: Run[Tuning], folder: Path) -> Any:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -48,7 +51,7 @@ def _load_base(run: Run[FinetuneSpec], folder: Path) -> Any:
         raise BadData(f"the model cannot be loaded: {error}") from error
 
 
-def _four_bits(run: Run[FinetuneSpec], dtype: Any) -> Any:
+def _four_bits(run: Run[Tuning], dtype: Any) -> Any:
     """Return the quantization of QLoRA: 4-bit NormalFloat, its scales quantized too. Raises `BadData` where it cannot run."""
     from transformers import BitsAndBytesConfig
     from transformers.utils import is_bitsandbytes_available
@@ -62,7 +65,7 @@ def _four_bits(run: Run[FinetuneSpec], dtype: Any) -> Any:
     )
 
 
-def _add_adapter(spec: FinetuneSpec, model: Any) -> Any:
+def _add_adapter(spec: TuningSpec, model: Any) -> Any:
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
     lora = spec.lora

@@ -1,25 +1,33 @@
 """What a fine-tuning run hands over: the model, its adapter where it has one, and cards that say where they come from."""
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modelyard.domain.specs.finetuning import FinetuneSpec
 from modelyard.workers.model_card import write_model_card
 from modelyard.workers.recipe import Run
 from modelyard.workers.training.architecture import save_model
-from modelyard.workers.training.conversations import Conversations
 from modelyard.workers.training.lora import merge_adapter, save_adapter
+from modelyard.workers.training.tuned_model import Tuning
 
 MERGE_SAMPLE_TOKENS = 64
-LEARNED = {
-    "last_answer": "the last answer of each conversation",
-    "answers": "every answer of the assistant",
-    "all": "every token",
-}
 
 
-def save_weights(run: Run[FinetuneSpec], engine: Any, tokenizer: Any) -> None:
+@dataclass(frozen=True)
+class Lesson:
+    """What outputs say about how they were made, and what their merge is checked with."""
+
+    tokenizer: Any
+    sample: list[int]
+    """Token ids of one conversation."""
+    summary: str
+    """A sentence for the card."""
+    settings: dict[str, Any]
+    """Values of the spec that only this kind has."""
+
+
+def save_weights(run: Run[Tuning], engine: Any, tokenizer: Any) -> None:
     """Write what was learned: an adapter, or the whole model. All ranks call this: under ZeRO 3 each holds a part only."""
     if run.spec.method == "full":
         save_model(engine, engine.module, tokenizer, run.output_folder("model"), run.rank)
@@ -27,7 +35,7 @@ def save_weights(run: Run[FinetuneSpec], engine: Any, tokenizer: Any) -> None:
         save_adapter(run, engine, run.output_folder("adapter"))
 
 
-def hand_over(run: Run[FinetuneSpec], base: Path, conversations: Conversations, figures: dict[str, Any], started: float) -> None:
+def hand_over(run: Run[Tuning], base: Path, lesson: Lesson, figures: dict[str, Any], started: float) -> None:
     """Merge, write cards, and announce the outputs; on rank 0. `started`: `time.monotonic()` when the recipe began."""
     import transformers
 
@@ -37,11 +45,11 @@ def hand_over(run: Run[FinetuneSpec], base: Path, conversations: Conversations, 
         figures = {**figures, "trainable_parameters": _count_parameters(folder)}
         parameters = figures["trainable_parameters"]
     else:
-        sample = conversations.heldout.examples[0].tokens[:MERGE_SAMPLE_TOKENS].tolist()
+        sample = lesson.sample[:MERGE_SAMPLE_TOKENS]
         merge = merge_adapter(base, run.folder / "outputs" / "adapter", run.output_folder("model"), spec.precision, sample)
         figures = {**figures, "trainable_parameters": merge.trainable_parameters, "merge_difference": merge.difference}
         parameters = merge.parameters
-        conversations.tokenizer.save_pretrained(folder)
+        lesson.tokenizer.save_pretrained(folder)
     config = transformers.AutoConfig.from_pretrained(folder)
     figures["seconds"] = round(time.monotonic() - started, 2)
     facts = {
@@ -51,15 +59,13 @@ def hand_over(run: Run[FinetuneSpec], base: Path, conversations: Conversations, 
         "context_length": getattr(config, "max_position_embeddings", None),
         "transformers_version": transformers.__version__,
     }
-    _announce(run, "model", spec.name, "tuned" if spec.method == "full" else "merged", facts, figures)
+    outputs = {"model": (spec.name, "tuned" if spec.method == "full" else "merged")}
     if spec.makes("adapter"):
-        _announce(run, "adapter", f"{spec.name}-adapter", "adapter", facts, figures)
+        outputs["adapter"] = f"{spec.name}-adapter", "adapter"
+    for output, (name, role) in outputs.items():
+        _write_card(run, run.folder / "outputs" / output, lesson, facts, figures)
+        run.output(output, "model", name=name, role=role, method=spec.method, **facts, **figures)
     run.figures(**figures)
-
-
-def _announce(run: Run[FinetuneSpec], output: str, name: str, role: str, facts: dict[str, Any], figures: dict[str, Any]) -> None:
-    _write_card(run, run.folder / "outputs" / output, facts, figures)
-    run.output(output, "model", name=name, role=role, method=run.spec.method, **facts, **figures)
 
 
 def _count_parameters(folder: Path) -> int:
@@ -75,7 +81,7 @@ def _count_parameters(folder: Path) -> int:
     return total
 
 
-def _write_card(run: Run[FinetuneSpec], folder: Path, facts: dict[str, Any], figures: dict[str, Any]) -> None:
+def _write_card(run: Run[Tuning], folder: Path, lesson: Lesson, facts: dict[str, Any], figures: dict[str, Any]) -> None:
     spec, model, dataset = run.spec, run.input("model"), run.input("dataset")
     training = spec.model_dump(
         include={
@@ -86,12 +92,12 @@ def _write_card(run: Run[FinetuneSpec], folder: Path, facts: dict[str, Any], fig
     write_model_card(
         folder,
         spec.name,
-        f"Fine-tuned ({spec.method}) on {LEARNED[spec.loss_on]}; everything else was context only.",
+        lesson.summary,
         {
             "Model": {"base": model.name or model.path.name, "base version": model.version, "base id": model.id, **facts},
             "Data": {"dataset": dataset.name or dataset.path.name, "version": dataset.version, "id": dataset.id},
             "Training": {
-                "method": spec.method, **adapter, **spec.optimizer.model_dump(), **training,
+                "method": spec.method, **lesson.settings, **adapter, **spec.optimizer.model_dump(), **training,
                 "zero_stage": spec.deepspeed.zero_stage, "ranks": run.world_size,
             },
             "Results": figures,

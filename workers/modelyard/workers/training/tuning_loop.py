@@ -1,0 +1,153 @@
+"""The loop of every tuning recipe: steps, metrics, validations and checkpoints, until all is done or the run is told to leave."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from modelyard.workers.recipe import NotFinite, Run, Stopped
+from modelyard.workers.training.checkpoints import Progress, write_progress
+from modelyard.workers.training.deepspeed_config import derive_config
+from modelyard.workers.training.distributed import barrier, leave_ranks, sum_over_ranks
+from modelyard.workers.training.gradient_norm import keep_gradient_norm
+from modelyard.workers.training.schedule import learning_rate_at
+from modelyard.workers.training.tuned_model import Tuning, load_tuned_model
+
+ENGINE_STATE = "state"
+"""Folder of DeepSpeed's part inside a checkpoint."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an optimizer step came to, over all ranks."""
+
+    loss: float
+    tokens: int
+    """Tokens that went through the model, padding not counted."""
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+class Method(Protocol):
+    """What a way of tuning does of its own. Steps are counted from 0."""
+
+    def learn(self, step: int) -> Sequence[float]:
+        """Do the rounds of an optimizer step on this rank; return what is to be summed over the ranks."""
+
+    def describe(self, step: int, sums: Sequence[float]) -> Outcome:
+        """Say what a step came to, by the sums over all ranks."""
+
+    def validate(self) -> dict[str, float]:
+        """Return the metrics of the held-out rows over all ranks, `validation_loss` among them, in evaluation mode."""
+
+
+def start_engine(run: Run[Tuning], model_folder: Path) -> Any:
+    """Return DeepSpeed's engine over the model, as it was saved where the run resumes."""
+    import deepspeed
+    from transformers.integrations import HfDeepSpeedConfig
+
+    config = derive_config(run.spec, run.device, run.world_size)
+    # Under ZeRO 3 each rank loads a part only, for as long as this object lives.
+    sharded = HfDeepSpeedConfig(config) if run.spec.deepspeed.zero_stage == 3 else None
+    model = load_tuned_model(run, model_folder)
+    del sharded
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    engine, *_ = deepspeed.initialize(model=model, model_parameters=learning, config=config)
+    keep_gradient_norm(engine)
+    if run.resume_from is not None:
+        run.phase("load")
+        engine.load_checkpoint(str(run.resume_from), tag=ENGINE_STATE, load_module_strict=run.spec.method == "full")
+    return engine
+
+
+def run_steps(run: Run[Tuning], engine: Any, method: Method, progress: Progress) -> float:
+    """Run the steps left; return the seconds they took, validations and checkpoints not counted.
+
+    Raises `NotFinite`, and `Stopped` after saving.
+    """
+    spec = run.spec
+    seconds = 0.0
+    if progress.first_validation_loss is None:
+        progress.first_validation_loss = _validate(run, engine, method, progress)
+    run.phase("step")
+    while progress.step < spec.steps:
+        began = time.monotonic()
+        rate = _prepare_step(run, engine, progress.step)
+        sums = method.learn(progress.step)
+        norm = float(engine.get_global_grad_norm() or 0.0)
+        stop = run.rank == 0 and run.stop_requested() is not None
+        *totals, stops = sum_over_ranks(*sums, float(stop))
+        elapsed = time.monotonic() - began
+        outcome = method.describe(progress.step, totals)
+        seconds += elapsed
+        progress.step += 1
+        _report(run, progress.step, outcome, rate, norm, elapsed)
+        is_last, pauses = progress.step == spec.steps, run.pauses_at(progress.step)
+        if progress.step % spec.evaluate_every == 0 or is_last or pauses:
+            _validate(run, engine, method, progress)
+        if progress.step % spec.save_every == 0 or is_last or stops or pauses:
+            _save_checkpoint(run, engine, progress, outcome.loss)
+        if (stops or pauses) and not is_last:
+            leave_ranks()
+            raise Stopped
+    return seconds
+
+
+def _prepare_step(run: Run[Tuning], engine: Any, step: int) -> float:
+    """Set chance and learning rate of a step; return the rate."""
+    import torch
+
+    spec = run.spec
+    # Everything random in a step follows from seed, step and rank, so that a resumed run repeats the unbroken one.
+    torch.manual_seed(hash((spec.seed, step, run.rank)))
+    rate = learning_rate_at(step, spec.steps, engine.optimizer_params()["lr"], spec.optimizer.warmup_ratio, floor=0.0)
+    for group in engine.optimizer.param_groups:
+        group["lr"] = rate
+    return rate
+
+
+def _report(run: Run[Tuning], step: int, outcome: Outcome, rate: float, norm: float, seconds: float) -> None:
+    """Record what a step came to. Raises `NotFinite`."""
+    # ZeRO silently skips a step whose gradients overflow: the loss stays finite, and nothing is learned any more.
+    if not (math.isfinite(outcome.loss) and math.isfinite(norm)):
+        raise NotFinite(
+            f"the loss is {outcome.loss} and the gradient norm {norm} at step {step}; "
+            f"lower learning_rate {run.spec.optimizer.learning_rate}"
+        )
+    run.metrics(
+        step, loss=outcome.loss, learning_rate=rate, gradient_norm=norm, **outcome.metrics,
+        tokens_per_second=outcome.tokens / seconds,
+    )  # fmt: skip
+    run.progress(step / run.spec.steps, f"step {step} of {run.spec.steps}, loss {outcome.loss:.3f}")
+
+
+def _validate(run: Run[Tuning], engine: Any, method: Method, progress: Progress) -> float:
+    """Measure the held-out rows and record it. Raises `NotFinite`."""
+    import torch
+
+    run.phase("evaluate")
+    engine.eval()
+    with torch.no_grad():
+        metrics = method.validate()
+    engine.train()
+    mean = metrics["validation_loss"]
+    if not math.isfinite(mean):
+        raise NotFinite(f"the validation loss is {mean} at step {progress.step}")
+    progress.last_validation_loss = mean
+    run.metrics(progress.step, **metrics)
+    run.phase("step")
+    return mean
+
+
+def _save_checkpoint(run: Run[Tuning], engine: Any, progress: Progress, loss: float) -> None:
+    run.phase("save")
+    with run.checkpoint(progress.step, loss=loss) as folder:
+        # The first rank of a machine empties the folder when it enters; nobody may write before that.
+        barrier()
+        # The base does not change: a checkpoint of an adapter is as small as the adapter.
+        engine.save_checkpoint(str(folder), tag=ENGINE_STATE, exclude_frozen_parameters=run.spec.method != "full")
+        if run.rank == 0:
+            write_progress(folder, progress)
+        barrier()
+    run.phase("step")
