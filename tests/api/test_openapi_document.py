@@ -66,7 +66,7 @@ class TestOpenApi:
                 assert operation.get("description") or operation.get("summary"), f"{method} {path}"
                 assert path == "/healthz" or operation["security"], f"{method} {path}"
 
-    @pytest.mark.parametrize("path", ["/v1/jobs", "/v1/pipelines", "/v1/schedules", "/v1/deployments", "/v1/keys"])
+    @pytest.mark.parametrize("path", ["/v1/jobs", "/v1/pipelines", "/v1/schedules", "/v1/sweeps", "/v1/deployments", "/v1/keys"])
     def test_says_how_long_requests_are_remembered(self, document: dict[str, Any], path: str) -> None:
         parameters = {each["name"]: each for each in document["paths"][path]["post"]["parameters"]}
         assert "forgotten after 7 days" in parameters["idempotency-key"]["description"]
