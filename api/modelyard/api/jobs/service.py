@@ -8,7 +8,7 @@ from modelyard.api.jobs.creation import Asked, Created
 from modelyard.api.jobs.schemas import JobError, JobPublic
 from modelyard.domain.jobs.bodies import JobCreate
 from modelyard.domain.jobs.lifecycle import JobState
-from modelyard.domain.jobs.submission import Row
+from modelyard.domain.jobs.submission import JobRequest, Row
 from modelyard.domain.jobs.tables import Job
 from modelyard.domain.jobs.tickets import write_letter
 from modelyard.domain.projects.repository import Caller
@@ -30,7 +30,11 @@ async def create(platform: Platform, caller: Caller, once: Once, bodies: Sequenc
 
     Raises `DomainError` with its field as the request has it, and what `GroupCommit.commit` raises.
     """
-    requests = [body.to_request() for body in bodies]
+    return await create_requested(platform, caller, once, [body.to_request() for body in bodies])
+
+
+async def create_requested(platform: Platform, caller: Caller, once: Once, requests: Sequence[JobRequest]) -> Created:
+    """The same for requests that are none of a client's own words."""
     created = await platform.job_writer.commit(Asked(caller.project_id, requests, once.key, once.fingerprint))
     if created.is_new:
         asyncio.get_running_loop().call_soon(_ring_for, platform, created.rows)  # when the answer is on its way

@@ -6,6 +6,8 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict
 
 from modelyard.api.jobs.explanations import PredictedStart
+from modelyard.api.jobs.schemas import JobPublic
+from modelyard.domain.jobs.bodies import JobCreate
 from modelyard.domain.planning.pieces import Piece
 from modelyard.domain.planning.plans import Plan, Training
 
@@ -105,6 +107,24 @@ class CostPublic(_Plain):
     """Which quota the job would break, with the figures."""
 
 
+class PlanCreate(JobCreate):
+    """A job to plan."""
+
+    probe: bool = False
+    """Run a few steps of it, as a job of their own that keeps nothing, and measure them."""
+
+
+class MeasuredPublic(_Plain):
+    """What a job really took, as far as it has run; null where that is not known."""
+
+    peak_memory_bytes: int | None
+    """The most any rank held: of its GPU, or of the machine's memory, libraries included."""
+    step_seconds: float | None
+    """Median time of a step."""
+    seconds: float | None
+    """From its last start to its end."""
+
+
 class PlanPublic(BaseModel):
     """What would become of a job if it were submitted now. Nothing was created."""
 
@@ -129,6 +149,10 @@ class PlanPublic(BaseModel):
     suggestion: SuggestionPublic | None = None
     """A configuration that fits, where this one does not."""
     warnings: list[str]
+    probe: JobPublic | None = None
+    """The job that measures this plan, where one was asked for."""
+    measured: MeasuredPublic | None = None
+    """What the job took, where it is one that exists."""
 
     @classmethod
     def of(cls, plan: Plan, now: float) -> Self:

@@ -64,6 +64,7 @@ class JobRequest:
     """Given to the job this one tries again."""
     avoid_hosts: Sequence[str] = ()
     """Where that one hung or was lost."""
+    is_probe: bool = False
     pause_at_step: int | None = None
     """The step after which it saves and pauses by itself: the first rung of its sweep."""
     inputs: Pinned = field(default_factory=dict)
@@ -259,6 +260,7 @@ def make_row(submission: Submission, verdict: Verdict, inputs: Pinned, now: floa
         "approved_by": request.approval.by if request.approval else None,
         "avoid_hosts": list(request.avoid_hosts),
         "retry_of": request.retry_of,
+        "is_probe": request.is_probe,
         "pause_at_step": request.pause_at_step,
         "submitted_at": now,
         "queued_at": now if verdict.state is JobState.QUEUED else None,

@@ -90,6 +90,8 @@ class Job(SQLModel, table=True):
     """How often the job's own failures are tried; failures of the infrastructure do not count."""
     stop_requested: str | None = None
     """Why the running attempt should save and leave: `cancelled`, `paused`, `preempted`, `timeout`, …"""
+    is_probe: bool = False
+    """Two steps of another job, run to measure its memory and time: what it makes is not kept."""
     pause_at_step: int | None = None
     """The step after which it saves and pauses by itself: the next rung of its sweep."""
     not_before: float = Field(default=0.0, sa_type=Double)

@@ -109,6 +109,6 @@ def _check_weights(spec: TrainingSpec, slots: Shape, facts: Facts) -> Fault | No
 
 def count_weight_bytes(spec: TrainingSpec, slots: Shape, parameters: int) -> int:
     """Bytes of weights each rank must hold at least."""
-    ranks = slots.slots * slots.nodes if str(spec.deepspeed.zero_stage) == "3" else 1
+    ranks = slots.slots * slots.nodes if spec.deepspeed.zero_stage == 3 else 1
     is_quantized = isinstance(spec, TuningSpec) and spec.method == "qlora"
     return int(parameters * (QUANTIZED_BYTES if is_quantized else ELEMENT_BYTES[spec.precision]) / ranks)

@@ -20,16 +20,17 @@ CountOperations = Callable[[Job, str], float | None]
 """Operations of one step of a job on an accelerator; None where there is no formula."""
 
 
-def list_past_runs(session: Session, project_id: str, kind: str, count_operations: CountOperations) -> list[PastRun]:
-    """Jobs of a kind that succeeded at the first attempt: what was interrupted took longer for reasons of its own."""
+def list_past_runs(session: Session, job: Job, count_operations: CountOperations) -> list[PastRun]:
+    """Other jobs of its kind that succeeded at the first attempt: what was interrupted took longer for reasons of its own."""
     query: Any = (
         select(Job, Attempt.accelerator)
         .join(Attempt, (col(Attempt.job_id) == col(Job.id)) & (col(Attempt.seq) == 1))
-        .where(Job.project_id == project_id, Job.kind == kind, Job.state == JobState.SUCCEEDED, Job.attempt == 1)
+        .where(Job.project_id == job.project_id, Job.kind == job.kind, Job.state == JobState.SUCCEEDED, Job.attempt == 1)
+        .where(Job.id != job.id, col(Job.is_probe).is_(False))
         .order_by(col(Job.id).desc())
         .limit(PAST_RUNS)
     )
-    return [_describe(session, job, accelerator, count_operations) for job, accelerator in session.execute(query)]
+    return [_describe(session, past, accelerator, count_operations) for past, accelerator in session.execute(query)]
 
 
 def _describe(session: Session, job: Job, accelerator: str, count_operations: CountOperations) -> PastRun:

@@ -76,6 +76,28 @@ class Planner:
             warnings=_warn(training),
         )
 
+    def plan_existing(self, job: Job) -> Plan:
+        """The plan of a job there is, by what it was pinned to, as if it had not run."""
+        body = body_of(job)
+        request = replace(body.to_request(), inputs=job.inputs)
+        training, why = self._plan_training(body, request, job)
+        duration = self._predict_duration(job, training)
+        name, quotas = read_quotas(self.session, self.project_id)
+        return Plan(
+            kind=job.kind,
+            name=job.name,
+            queue=job.queue,
+            slots=job.slots,
+            nodes=job.nodes,
+            inputs=job.inputs,
+            duration=duration,
+            start=Prediction(None, None, f"it is {job.state}"),
+            cost=reckon_cost(name, job.slots * job.nodes, duration, quotas, read_use(self.session, self.project_id, quotas)),
+            training=training,
+            why_no_training=why,
+            warnings=_warn(training),
+        )
+
     def _plan_training(self, body: JobCreate, request: JobRequest, job: Job) -> tuple[Training | None, str | None]:
         if job.kind not in TRAINING_KINDS:
             return None, f"a {job.kind} job has no formula for memory, disk and tokens"
@@ -109,7 +131,7 @@ class Planner:
     def _predict_duration(self, job: Job, training: Training | None) -> Duration:
         if KINDS[job.kind].is_service:
             return Duration.unknown("it runs until somebody stops it")
-        past = list_past_runs(self.session, self.project_id, job.kind, self._count_operations)
+        past = list_past_runs(self.session, job, self._count_operations)
         if training is None:
             return predict_duration(past, job.kind)
         setup = training.setup
@@ -186,3 +208,9 @@ def _warn(training: Training | None) -> Sequence[str]:
     if training is not None and training.tokens.dropped_share == 1.0:
         warnings.append(f"Nothing is left to learn within {training.setup.sequence_length} tokens: raise spec.sequence_length")
     return warnings
+
+
+def body_of(job: Job) -> JobCreate:
+    """What a user would submit to get such a job."""
+    resources = {"slots": job.slots, "accelerator": job.accelerator, "nodes": job.nodes}
+    return JobCreate.model_validate({"spec": job.spec, "resources": resources})

@@ -28,7 +28,9 @@ KEPT_CHECKPOINTS = 2
 
 
 def store_outputs(store: ArtifactStore, job: Job, folder: Path, events: Sequence[dict[str, Any]]) -> dict[str, Made]:
-    """Put every finished output folder into the store. Nothing refers to them until `register_outputs`."""
+    """Put every finished output folder into the store. Nothing refers to them until `register_outputs`. A probe keeps none."""
+    if job.is_probe:
+        return {}
     made = {}
     for event in events:
         key = f"{event['output_type']}/{job.id}-{job.attempt}-{event['name']}"
