@@ -26,8 +26,8 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 async def plan_job(body: PlanCreate, platform: PlatformDep, caller: Reader, once: OnceDep, response: Response) -> PlanPublic:
     """What a job will need and when it would start. Takes what `POST /v1/jobs` takes, and creates nothing.
 
-    With `probe: true` a few steps of it run as a job of their own that keeps nothing; once it is done, `GET` of its plan shows what was
-    measured beside what was predicted.
+    With `probe: true` a few steps of it run as a job of their own that keeps nothing; once it is done, its own plan shows what
+    was measured beside what was predicted.
     """
     planned = await run_in_threadpool(_plan, platform, caller.project_id, body)
     if not body.probe:

@@ -59,7 +59,7 @@ def _list_rooms(session: Session, spec: PretrainSpec | TuningSpec, slots: Shape)
             continue
         share = None if worker.host_memory_bytes is None else worker.host_memory_bytes // slots.slots
         if slots.accelerator != "cpu" and _lends(worker.slots, "gpu", slots):
-            rooms.append(share if getattr(spec.deepspeed, "offload", "none") == "parameters" else worker.gpu_memory_bytes)
+            rooms.append(share if spec.deepspeed.offload == "parameters" else worker.gpu_memory_bytes)
         if slots.accelerator != "gpu" and _lends(worker.slots, "cpu", slots):
             rooms.append(share)
     return rooms

@@ -185,7 +185,7 @@ def _shorten(setup: Setup, tokens: Tokens) -> Setup:
 
 def _change(body: JobCreate, changes: Changes) -> JobRequest | None:
     """The request with some places changed; None if it would be refused that way."""
-    document = body.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    document = body.model_dump(mode="json", by_alias=True, exclude_unset=True, include=set(JobCreate.model_fields))
     document["spec"]["kind"] = kind_of(body.to_request())
     for place, value in changes.items():
         *parents, last = place.split(".")

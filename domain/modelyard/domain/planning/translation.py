@@ -37,7 +37,7 @@ def shape_of_new_model(spec: PretrainSpec, vocabulary_size: int | None = None) -
     """
     tokens = vocabulary_size or spec.tokens_to_train()
     if spec.config is not None:
-        return _read_whole({"vocab_size": tokens, **spec.config, "max_position_embeddings": spec.sequence_length})
+        return _read_whole({"vocab_size": tokens, **spec.config})
     size = spec.shape()
     if size is None:
         return None
@@ -80,21 +80,27 @@ def _adapter(spec: FinetuneSpec) -> Adapter | None:
 def _training(
     spec: PretrainSpec | FinetuneSpec, shape: Shape, slots: Slots, accelerator: Accelerator, adapter: Adapter | None = None
 ) -> Setup:
-    ranks, asked = slots.slots * slots.nodes, spec.model_dump()
-    stage = spec.zero_stage(ranks) if isinstance(spec, PretrainSpec) else spec.deepspeed.stage_for(ranks)
-    return Setup(
+    ranks = slots.slots * slots.nodes
+    setup = Setup(
         shape=shape,
         micro_batch_size=spec.micro_batch_size,
         sequence_length=spec.sequence_length,
         steps=spec.steps,
-        accumulation=spec.rounds(ranks) if isinstance(spec, PretrainSpec) else spec.gradient_accumulation_steps,
+        accumulation=spec.gradient_accumulation_steps,
         ranks=ranks,
         ranks_per_host=slots.slots,
         accelerator=accelerator,
         precision=spec.precision,
-        zero_stage=stage,
+        zero_stage=spec.deepspeed.stage_for(ranks),
         offload=spec.deepspeed.offload,
-        optimizer=asked["optimizer"].get("name", "adamw"),
-        checkpoints_activations=asked.get("activation_checkpointing", False),
         adapter=adapter,
+    )
+    if isinstance(spec, FinetuneSpec):
+        return setup
+    return replace(
+        setup,
+        accumulation=spec.rounds(ranks),
+        zero_stage=spec.zero_stage(ranks),
+        optimizer=spec.optimizer.name,
+        checkpoints_activations=spec.activation_checkpointing,
     )

@@ -118,8 +118,10 @@ def upgrade() -> None:
     with op.batch_alter_table("job", schema=None) as batch_op:
         batch_op.add_column(sa.Column("pause_at_step", sa.Integer(), nullable=True))
         batch_op.add_column(sa.Column("is_probe", sa.Boolean(), nullable=False, server_default=sa.false()))
-        batch_op.alter_column("is_probe", server_default=None)
         batch_op.add_column(sa.Column("reproduces", sqlmodel.sql.sqltypes.AutoString(), nullable=True))
+
+    with op.batch_alter_table("job", schema=None) as batch_op:
+        batch_op.alter_column("is_probe", server_default=None)
 
     with op.batch_alter_table("attempt", schema=None) as batch_op:
         batch_op.add_column(sa.Column("manifest", sa.JSON(), nullable=True))
