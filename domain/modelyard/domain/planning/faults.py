@@ -59,7 +59,9 @@ def _list_faults(spec: TrainingSpec, slots: Shape, facts: Facts) -> Iterator[Fau
 
 
 def _check_dataset(spec: TrainingSpec, details: Details) -> Fault | None:
-    wanted, found = SCHEMAS[spec.kind], details.get("schema")
+    wanted, found = SCHEMAS.get(spec.kind), details.get("schema")
+    if wanted is None:
+        return None
     if details.get("role") == "upload":
         message = (
             f"spec.dataset: {spec.dataset} is an upload that was not prepared; run a `prepare` job with `schema: {wanted}` on it"
