@@ -18,7 +18,9 @@ class PreparedDataset:
 
     folder: Path
     schema: str
-    """`text`: rows `{"text"}`. `chat`: rows `{"messages": [{"role", "content"}, …]}` that end with the assistant."""
+    """`text`: rows `{"text"}`. `chat`: rows `{"messages": [{"role", "content"}, …]}` that end with the assistant.
+    `preference`: `{"messages", "chosen", "rejected"}`, the messages end with the user. `rated`: those of a chat and `label`.
+    `problems`: `{"messages", "answer"}`, the messages end with the user."""
 
     def rows(self, split: str) -> Iterator[dict[str, Any]]:
         """Yield the rows of `train` or `heldout` in their stored order. Raises `BadData` naming file and line."""

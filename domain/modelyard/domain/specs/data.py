@@ -47,8 +47,10 @@ class PrepareSpec(JobSpec):
     name: Name
     """Name of the dataset this makes; its version is given by its content."""
     sources: list[Source] = Field(min_length=1)
-    schema_: Literal["text", "chat"] = Field(alias="schema")
-    """`text`: rows `{"text"}`, for pre-training. `chat`: rows `{"messages": [{role, content}, …]}`."""
+    schema_: Literal["text", "chat", "preference", "rated", "problems"] = Field(alias="schema")
+    """`text`: rows `{"text"}`, for pre-training. `chat`: rows `{"messages": [{role, content}, …]}`. `preference`: what is asked
+    and two answers, `{"messages", "chosen", "rejected"}`. `rated`: conversations with `label`, whether the answer is good.
+    `problems`: what is asked and the `answer` to check against."""
     heldout_fraction: float = Field(default=0.1, gt=0, lt=0.5)
     """Share of groups (documents that share a source passage or a prompt) kept out of training."""
     min_characters: int = Field(default=1, ge=1)

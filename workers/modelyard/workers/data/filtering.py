@@ -1,16 +1,26 @@
 """Turn records into clean rows, and count every one that is left out with the reason."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from modelyard.domain.specs.data import PrepareSpec
 from modelyard.workers.data.cleaning import clean
 from modelyard.workers.data.gutenberg import strip_gutenberg
+from modelyard.workers.data.judgements import to_preference, to_problem, to_rating
 from modelyard.workers.data.keys import digest, strict_key
 from modelyard.workers.data.passages import split_passages
-from modelyard.workers.data.rows import Row, identity_of, text_of, to_messages, to_text
+from modelyard.workers.data.records import Record
+from modelyard.workers.data.rows import ANSWERS, Row, identity_of, text_of, to_messages, to_text
 from modelyard.workers.data.sources import SourceFile
+
+SHAPES: dict[str, Callable[[Record], Row]] = {
+    "chat": lambda record: {"messages": to_messages(record)},
+    "preference": to_preference,
+    "rated": to_rating,
+    "problems": to_problem,
+}
+"""Schema -> what makes one row of a record. Texts are cut into passages instead."""
 
 
 @dataclass
@@ -29,8 +39,8 @@ def rows_of(file: SourceFile, schema: str, tally: Tally) -> Iterator[Row]:
         if record.problem:
             tally.rows_in += 1
             tally.dropped[record.problem] += 1
-        elif schema == "chat":
-            yield {"messages": to_messages(record)}
+        elif schema in SHAPES:
+            yield SHAPES[schema](record)
         else:
             text = to_text(record)
             document = clean(strip_gutenberg(text) if file.strip == "gutenberg" else text)
@@ -46,6 +56,8 @@ def keep_good(rows: Iterable[Row], min_characters: int, tally: Tally) -> Iterato
         key = digest(strict_key(identity_of(row)))
         if _is_empty(row):
             tally.dropped["empty"] += 1
+        elif "chosen" in row and row["chosen"] == row["rejected"]:
+            tally.dropped["chosen and rejected are the same"] += 1
         elif len(text_of(row)) < min_characters:
             tally.dropped[f"shorter than {min_characters} characters"] += 1
         elif key in seen:
@@ -68,4 +80,5 @@ def limit_rows(rows: list[Row], spec: PrepareSpec, tally: Tally) -> list[Row]:
 def _is_empty(row: Row) -> bool:
     if "text" in row:
         return not row["text"].strip()
-    return not all(message["content"] for message in row["messages"])
+    said = [message["content"] for message in row["messages"]] + [row[name] for name in ANSWERS if name in row]
+    return not all(said)

@@ -38,7 +38,7 @@ def main(run: Run[PrepareSpec]) -> None:
     folder = run.output_folder("dataset")
     _write_rows(folder / "train.jsonl", train)
     _write_rows(folder / "heldout.jsonl", heldout)
-    columns = ["text"] if spec.schema_ == "text" else ["messages"]
+    columns = list(train[0])
     _write_json(folder / DESCRIPTION, {"schema": spec.schema_, "rows": counts, "columns": columns})
     figures = {"rows_in": tally.rows_in, "duplicates": tally.duplicates}
     report = {"name": spec.name, "schema": spec.schema_, "rows": counts, "sources": rows_per_file, **figures}
