@@ -66,7 +66,7 @@ class TestIsolation:
         from modelyard.workers.training.completions import tokenize_completions
 
         rows = islice(open_dataset(chat_dataset, "chat").rows("train"), 5)
-        return tokenize_completions(rows, AutoTokenizer.from_pretrained(tiny_model), 256).examples
+        return tokenize_completions(rows, AutoTokenizer.from_pretrained(tiny_model), 256, "all").examples
 
     @staticmethod
     def losses(model: Any, examples: Any, lay: Any) -> tuple[float, int, Any]:
