@@ -6,10 +6,15 @@ from typing import Any
 
 import pytest
 
-from modelyard.workers.recipe import BadData
+from modelyard.domain.specs.finetuning import FinetuneSpec
+from modelyard.workers.recipe import BadData, Run
 from modelyard.workers.training.grouping import Course, group_by_length, pack
 
 LENGTHS = [3, 8, 5, 5, 2, 9, 1, 4]
+
+
+def run_of(folder: Path) -> Run[FinetuneSpec]:
+    return Run(spec=FinetuneSpec(name="s", model="m", dataset="d"), folder=folder, inputs={})
 
 
 class TestPack:
@@ -79,34 +84,37 @@ class TestIsolation:
         return loss.item(), int(correct), model.model.layers[0].self_attn.q_proj.weight.grad.clone()
 
     @pytest.mark.parametrize("attention", ["ours", "mask"])
-    def test_a_packed_conversation_is_learned_as_if_it_were_alone(self, tiny_model: Path, examples: Any, attention: str) -> None:
+    def test_a_packed_conversation_is_learned_as_if_it_were_alone(
+        self, tiny_model: Path, tmp_path: Path, examples: Any, attention: str
+    ) -> None:
         import torch
         from transformers import AutoModelForCausalLM
 
         from modelyard.workers.training.conversation_batch import lay_below_each_other, lay_end_to_end
-        from modelyard.workers.training.packed_attention import PACKED_ATTENTION, keep_sequences_apart
+        from modelyard.workers.training.documents import ATTENTION
+        from modelyard.workers.training.tuned_model import keep_apart
 
         model = AutoModelForCausalLM.from_pretrained(tiny_model)
         model.config.use_cache = False
         alone = [self.losses(model, [example], lay_below_each_other) for example in examples]
         padded = self.losses(model, examples, lay_below_each_other)
         if attention == "ours":
-            keep_sequences_apart(model, 256)
-            assert model.config._attn_implementation == PACKED_ATTENTION
+            keep_apart(run_of(tmp_path), model)
+            assert model.config._attn_implementation == ATTENTION
         packed = self.losses(model, examples, lay_end_to_end)
         for found in (padded, packed):
             assert found[0] == pytest.approx(sum(loss for loss, *_ in alone), rel=1e-5)
             assert found[1] == sum(correct for _, correct, _ in alone)
             assert torch.allclose(found[2], sum(gradient for *_, gradient in alone), rtol=1e-4, atol=1e-4)
 
-    def test_an_architecture_that_would_mix_them_is_refused(self) -> None:
+    def test_an_architecture_that_would_mix_them_is_refused(self, tmp_path: Path) -> None:
         from transformers import BloomConfig, BloomForCausalLM, MambaConfig, MambaForCausalLM
 
-        from modelyard.workers.training.packed_attention import keep_sequences_apart
+        from modelyard.workers.training.tuned_model import keep_apart
 
         for model in (
             BloomForCausalLM(BloomConfig(vocab_size=8, hidden_size=8, n_layer=1, n_head=1)),
             MambaForCausalLM(MambaConfig(vocab_size=8, hidden_size=8, num_hidden_layers=1)),
         ):
             with pytest.raises(BadData, match="set packing to false"):
-                keep_sequences_apart(model, 256)
+                keep_apart(run_of(tmp_path), model)

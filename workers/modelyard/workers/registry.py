@@ -16,9 +16,7 @@ ONLINE = frozenset({"import"})
 """Kinds that may fetch from the model hub, which libraries decide when they are imported."""
 
 _MODEL = ("torch", "transformers", "transformers.models.llama.modeling_llama", "transformers.models.auto.tokenization_auto")
-_TUNING = tuple(
-    f"modelyard.workers.training.{each}" for each in ("late_libraries", "token_loss", "packed_attention", "recipes.sft")
-)
+_TUNING = tuple(f"modelyard.workers.training.{each}" for each in ("late_libraries", "token_loss", "documents", "recipes.sft"))
 _PRETRAINING = tuple(f"modelyard.workers.training.{each}" for each in ("late_libraries", "engine", "loop", "validation"))
 HEAVY: dict[str, tuple[str, ...]] = {
     "pretrain": (*_MODEL, "deepspeed", "deepspeed.ops", "deepspeed.runtime.utils", *_PRETRAINING),

@@ -56,6 +56,8 @@ class TuningSpec(JobSpec):
     """The default learning rate is 5e-4, for `full` 2e-5."""
     deepspeed: DeepSpeedSpec = DeepSpeedSpec()
     precision: Literal["fp32", "bf16"] = "fp32"
+    activation_checkpointing: bool = False
+    """Compute activations a second time in the backward pass instead of keeping them: less memory, about a third more time."""
     seed: int = 17
 
     def makes(self, output: str) -> bool:

@@ -39,22 +39,19 @@ def lay_out(examples: Sequence[Example], packing: bool, device: str) -> Conversa
 
 
 def lay_end_to_end(examples: Sequence[Example], device: str) -> ConversationBatch:
-    """Make one row of all conversations. Positions restart with each, and `packed_attention` keeps them apart."""
+    """Make one row of all conversations. Positions restart with each, and `documents` keeps them apart."""
     lengths = [len(example.tokens) for example in examples]
     learned = np.concatenate([example.learned for example in examples])
     borders = [0, *accumulate(lengths)]
     learned[borders[:-1]] = False  # what comes before is another conversation
     tokens = torch.from_numpy(np.concatenate([example.tokens for example in examples])[None].astype(np.int64))
     positions = torch.cat([torch.arange(length) for length in lengths])[None]
-    ends = torch.tensor(borders, dtype=torch.int32, device=device)
     inputs = {
         "input_ids": tokens.to(device),
         "position_ids": positions.to(device),
-        # The names transformers gives to what its kernels for variable lengths need.
-        "cu_seq_lens_q": ends,
-        "cu_seq_lens_k": ends,
-        "max_length_q": max(lengths),
-        "max_length_k": max(lengths),
+        # What `documents.attend` asks for.
+        "document_lengths": lengths,
+        "document_boundaries": torch.tensor(borders, dtype=torch.int32, device=device),
     }
     return _with_targets(inputs, tokens, torch.from_numpy(learned[None]), device)
 

@@ -1,5 +1,6 @@
 """The model that is fine-tuned: a base, and what of it learns."""
 
+import inspect
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,11 +22,28 @@ def load_tuned_model(run: Run[Tuning], folder: Path) -> Any:
     model = _load_base(run, folder)
     model.config.use_cache = False
     if spec.packing:
-        from modelyard.workers.training.packed_attention import keep_sequences_apart
-
-        keep_sequences_apart(model, spec.sequence_length)
+        keep_apart(run, model)
+    if spec.activation_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     torch.manual_seed(spec.seed)
     return model if spec.method == "full" else _add_adapter(spec, model)
+
+
+def keep_apart(run: Run[Tuning], model: Any) -> None:
+    """Let packed conversations see themselves only. Raises `BadData` if the architecture mixes what lies end to end."""
+    from modelyard.workers.training.documents import ATTENTION, choose_attention
+
+    has_positions = "position_ids" in inspect.signature(model.forward).parameters
+    if model._is_stateful or not has_positions:
+        raise BadData(
+            f"packing: the architecture `{model.config.model_type}` carries what it read from one conversation into the next; "
+            "set packing to false"
+        )
+    tokens = run.spec.micro_batch_size * run.spec.sequence_length
+    attention = choose_attention(model.config, run.device, run.spec.precision, tokens, compiles=False)
+    # Elsewhere transformers makes a mask from positions that restart, for the attention the model has.
+    if attention == ATTENTION:
+        model.set_attn_implementation(attention)
 
 
 def check_context(spec: TuningSpec, config: Any) -> None:

@@ -10,6 +10,7 @@ from modelyard.domain.specs.finetuning import FinetuneSpec
 from modelyard.workers.dataset import open_dataset
 from modelyard.workers.libraries import configure_libraries
 from modelyard.workers.recipe import Run, run_recipe
+from modelyard.workers.training.allocation import keep_freed_memory
 from modelyard.workers.training.checkpoints import read_progress
 from modelyard.workers.training.conversations import Conversations, read_conversations
 from modelyard.workers.training.distributed import device_of_rank, join_ranks, leave_ranks, sum_over_ranks
@@ -32,6 +33,7 @@ def main(run: Run[FinetuneSpec]) -> None:
     dataset = open_dataset(run.input("dataset").path, "chat")
     progress = read_progress(run)
     configure_libraries(run.device)
+    keep_freed_memory()
     join_ranks(run)
 
     run.progress(0.0, "tokenizing the conversations")
