@@ -16,7 +16,7 @@ from tests.engine.conftest import wait_for
 
 PROGRAMS = ("api", "scheduler-1", "data-1", "train-1")
 ELSEWHERE = {"slot_before_commit", "sweep_before_commit", "sweep_between_actions"}
-"""Proven with the schedules: waiting for the next minute takes too long here."""
+"""Proven with the schedules, since waiting for the next minute takes too long here, and with the sweeps."""
 
 
 class Proof:
