@@ -93,7 +93,8 @@ class TestShowRegistry:
 
     def test_a_model_names_its_ancestors(self, yard: Yard, log_in: LogIn) -> None:
         dataset = yard.upload("ancestor", [{"text": "x"}])
-        job = yard.submit({"kind": "pretrain", "name": "descendant", "dataset": dataset.id})
+        source = {"kind": "prepare", "name": "descendant", "schema": "text", "sources": [{"dataset": dataset.id}]}
+        job = yard.submit(source)  # an upload is no dataset to train on
         model = yard.add_model("descendant", "report", job)
         text = log_in("read").get(f"/models/{model.id}").text
         tree = text[text.index('<ul class="tree">') :].partition("</section>")[0]
