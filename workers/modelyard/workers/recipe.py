@@ -173,17 +173,36 @@ class Run(Generic[S]):
         All ranks enter and leave together; they must have finished writing before rank 0 leaves
         (put a barrier at the end of the block). On several machines each has a part: what its own ranks wrote.
         """
-        partial = self.folder / "checkpoints" / f".partial-{step:08d}"
-        final = self.folder / "checkpoints" / f"step-{step:08d}"
+        began_at = time.time()
+        yield self.begin_checkpoint(step)
+        if self.local_rank == 0:
+            self.publish_checkpoint(step, began_at, **metrics)
+
+    def begin_checkpoint(self, step: int) -> Path:
+        """Return the folder to write a checkpoint into; the first rank of a machine empties it, and the others wait for that."""
+        partial = self._partial_folder(step)
         if self.local_rank == 0:
             shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True, exist_ok=True)
-        yield partial
-        if self.local_rank == 0:
-            build_manifest(partial)
-            shutil.rmtree(final, ignore_errors=True)
-            partial.rename(final)
-            self._append("checkpoint", step=step, path=f"checkpoints/{final.name}", metrics=metrics)
+        return partial
+
+    def publish_checkpoint(self, step: int, began_at: float, /, **metrics: float) -> None:
+        """Make a checkpoint visible whose files are all written; for the first rank of a machine. Any thread may.
+
+        `began_at`: the moment whose state it holds, in seconds since 1970; steps after it are redone where it is resumed.
+        """
+        partial, final = self._partial_folder(step), self.checkpoint_folder(step)
+        build_manifest(partial)
+        shutil.rmtree(final, ignore_errors=True)
+        partial.rename(final)
+        self._append("checkpoint", at=began_at, step=step, path=f"checkpoints/{final.name}", metrics=metrics)
+
+    def checkpoint_folder(self, step: int) -> Path:
+        """Where the checkpoint of a step is, once it is whole."""
+        return self.folder / "checkpoints" / f"step-{step:08d}"
+
+    def _partial_folder(self, step: int) -> Path:
+        return self.folder / "checkpoints" / f".partial-{step:08d}"
 
     def leave_if_asked(self) -> None:
         """Raise `Stopped` if the runner wants the recipe to leave; for work with nothing to save. Cheap enough for a loop."""

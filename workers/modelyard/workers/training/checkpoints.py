@@ -9,6 +9,8 @@ from modelyard.kit.storage import verify_manifest
 from modelyard.workers.recipe import BadData, Run
 
 PROGRESS_FILE = "progress.json"
+ENGINE_STATE = "state"
+"""Folder of DeepSpeed's part inside a checkpoint."""
 
 
 @dataclass
