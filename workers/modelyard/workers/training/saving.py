@@ -76,6 +76,7 @@ class Saver:
         """Wait until the checkpoint under way is whole. Raises what went wrong with it."""
         if self._pending is not None:
             pending, self._pending = self._pending, None
+            self._run.phase("save")
             self.newest = pending.result()
 
     def _write(

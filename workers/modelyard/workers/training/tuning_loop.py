@@ -8,15 +8,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from modelyard.workers.recipe import NotFinite, Run, Stopped
-from modelyard.workers.training.checkpoints import Progress, write_progress
+from modelyard.workers.training.checkpoints import ENGINE_STATE, Progress
 from modelyard.workers.training.deepspeed_config import derive_config
-from modelyard.workers.training.distributed import barrier, leave_ranks, sum_over_ranks
+from modelyard.workers.training.distributed import leave_ranks, sum_over_ranks
 from modelyard.workers.training.gradient_norm import keep_gradient_norm
 from modelyard.workers.training.schedule import learning_rate_at
 from modelyard.workers.training.tuned_model import Tuning, load_tuned_model
-
-ENGINE_STATE = "state"
-"""Folder of DeepSpeed's part inside a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -69,31 +66,36 @@ def run_steps(run: Run[Tuning], engine: Any, method: Method, progress: Progress)
 
     Raises `NotFinite`, and `Stopped` after saving.
     """
+    from modelyard.workers.training.saving import Saver
+
     spec = run.spec
     seconds = 0.0
     if progress.first_validation_loss is None:
         progress.first_validation_loss = _validate(run, engine, method, progress)
     run.phase("step")
-    while progress.step < spec.steps:
-        began = time.monotonic()
-        rate = _prepare_step(run, engine, progress.step)
-        sums = method.learn(progress.step)
-        norm = float(engine.get_global_grad_norm() or 0.0)
-        stop = run.rank == 0 and run.stop_requested() is not None
-        *totals, stops = sum_over_ranks(*sums, float(stop))
-        elapsed = time.monotonic() - began
-        outcome = method.describe(progress.step, totals)
-        seconds += elapsed
-        progress.step += 1
-        _report(run, progress.step, outcome, rate, norm, elapsed)
-        is_last, pauses = progress.step == spec.steps, run.pauses_at(progress.step)
-        if progress.step % spec.evaluate_every == 0 or is_last or pauses:
-            _validate(run, engine, method, progress)
-        if progress.step % spec.save_every == 0 or is_last or stops or pauses:
-            _save_checkpoint(run, engine, progress, outcome.loss)
-        if (stops or pauses) and not is_last:
-            leave_ranks()
-            raise Stopped
+    with Saver(run, engine, exclude_frozen=spec.method != "full") as saver:  # what does not learn is in the base
+        while progress.step < spec.steps:
+            began = time.monotonic()
+            rate = _prepare_step(run, engine, progress.step)
+            sums = method.learn(progress.step)
+            norm = float(engine.get_global_grad_norm() or 0.0)
+            stop = run.rank == 0 and run.stop_requested() is not None
+            *totals, stops = sum_over_ranks(*sums, float(stop))
+            elapsed = time.monotonic() - began
+            outcome = method.describe(progress.step, totals)
+            seconds += elapsed
+            progress.step += 1
+            _report(run, progress.step, outcome, rate, norm, elapsed)
+            measured = {"loss": outcome.loss}
+            is_last, pauses = progress.step == spec.steps, run.pauses_at(progress.step)
+            if progress.step % spec.evaluate_every == 0 or is_last or pauses:
+                measured["validation_loss"] = _validate(run, engine, method, progress)
+            if progress.step % spec.save_every == 0 or is_last or stops or pauses:
+                saver.save(progress, **measured)
+            if (stops or pauses) and not is_last:
+                saver.wait()
+                leave_ranks()
+                raise Stopped
     return seconds
 
 
@@ -141,16 +143,3 @@ def _validate(run: Run[Tuning], engine: Any, method: Method, progress: Progress)
     run.metrics(progress.step, **metrics)
     run.phase("step")
     return mean
-
-
-def _save_checkpoint(run: Run[Tuning], engine: Any, progress: Progress, loss: float) -> None:
-    run.phase("save")
-    with run.checkpoint(progress.step, loss=loss) as folder:
-        # The first rank of a machine empties the folder when it enters; nobody may write before that.
-        barrier()
-        # The base does not change: a checkpoint of an adapter is as small as the adapter.
-        engine.save_checkpoint(str(folder), tag=ENGINE_STATE, exclude_frozen_parameters=run.spec.method != "full")
-        if run.rank == 0:
-            write_progress(folder, progress)
-        barrier()
-    run.phase("step")

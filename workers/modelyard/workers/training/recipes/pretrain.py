@@ -13,13 +13,11 @@ from modelyard.workers.model_card import write_model_card
 from modelyard.workers.recipe import BadData, NotFinite, Run, Stopped, run_recipe
 from modelyard.workers.training.allocation import keep_freed_memory
 from modelyard.workers.training.architecture import build_model, save_model
-from modelyard.workers.training.checkpoints import Progress, read_progress, write_progress
+from modelyard.workers.training.checkpoints import ENGINE_STATE, Progress, read_progress
 from modelyard.workers.training.corpus import TOKENIZER_FILE, Corpus, prepare_corpus
-from modelyard.workers.training.distributed import barrier, join_ranks, leave_ranks
+from modelyard.workers.training.distributed import join_ranks, leave_ranks
 
 MOST_METRIC_POINTS = 2000
-ENGINE_STATE = "state"
-"""Folder of DeepSpeed's part inside a checkpoint."""
 
 
 def main(run: Run[PretrainSpec]) -> None:
@@ -82,14 +80,16 @@ def _start_engine(run: Run[PretrainSpec], model: Any) -> Any:
 def _train(run: Run[PretrainSpec], engine: Any, corpus: Corpus, progress: Progress) -> tuple[int, float]:
     """Do the steps left; return (tokens trained on, seconds it took), validations and checkpoints not counted."""
     from modelyard.workers.training.loop import do_step, open_batches
+    from modelyard.workers.training.saving import Saver
     from modelyard.workers.training.validation import validate
 
     spec, first, seconds = run.spec, progress.step, 0.0
     tokens_per_step = engine.train_batch_size() * spec.sequence_length
     if progress.first_validation_loss is None:
         progress.first_validation_loss = validate(run, engine, corpus.heldout, progress)
+    files = {TOKENIZER_FILE: corpus.tokenizer.backend_tokenizer.to_str()}
     run.phase("step")
-    with open_batches(run, engine, corpus.train) as batches:
+    with open_batches(run, engine, corpus.train) as batches, Saver(run, engine, files=files) as saver:
         while progress.step < spec.steps:
             step = do_step(run, engine, batches, progress.step)
             progress.step += 1
@@ -97,11 +97,13 @@ def _train(run: Run[PretrainSpec], engine: Any, corpus: Corpus, progress: Progre
             is_last = progress.step == spec.steps
             stops = step.stops or run.pauses_at(progress.step)
             _report(run, progress.step, step, tokens_per_step)
+            measured = {"loss": step.loss}
             if progress.step % spec.evaluate_every == 0 or is_last or run.pauses_at(progress.step):
-                validate(run, engine, corpus.heldout, progress)
+                measured["validation_loss"] = validate(run, engine, corpus.heldout, progress)
             if progress.step % spec.save_every == 0 or is_last or stops:
-                _save_checkpoint(run, engine, corpus, progress, step.loss)
+                saver.save(progress, **measured)
             if stops and not is_last:
+                saver.wait()
                 leave_ranks()
                 raise Stopped
     return (progress.step - first) * tokens_per_step, seconds
@@ -125,19 +127,6 @@ def _report(run: Run[PretrainSpec], number: int, step: Any, tokens_per_step: int
         )  # fmt: skip
     if is_point or run.is_silent():
         run.progress(number / spec.steps, f"step {number} of {spec.steps}, loss {step.loss:.3f}")
-
-
-def _save_checkpoint(run: Run[PretrainSpec], engine: Any, corpus: Corpus, progress: Progress, loss: float) -> None:
-    run.phase("save")
-    with run.checkpoint(progress.step, loss=loss) as folder:
-        # The first rank of a machine empties the folder when it enters; nobody may write before that.
-        barrier()
-        engine.save_checkpoint(str(folder), tag=ENGINE_STATE)
-        if run.rank == 0:
-            (folder / TOKENIZER_FILE).write_text(corpus.tokenizer.backend_tokenizer.to_str(), encoding="utf-8")
-            write_progress(folder, progress)
-        barrier()
-    run.phase("step")
 
 
 def _facts(run: Run[PretrainSpec], config: Any, corpus: Corpus, parameters: int) -> dict[str, Any]:
