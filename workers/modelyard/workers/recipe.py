@@ -19,7 +19,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
@@ -166,20 +165,12 @@ class Run(Generic[S]):
         """Hand over a finished output folder: the runner stores it and records a row of `type_` when the job succeeds."""
         self.emit("output", name=name, output_type=type_, path=f"outputs/{name}", metadata=metadata)
 
-    @contextmanager
-    def checkpoint(self, step: int, **metrics: float) -> Iterator[Path]:
-        """Write a checkpoint into the folder yielded; it becomes visible only when complete (temporary name, manifest, rename).
-
-        All ranks enter and leave together; they must have finished writing before rank 0 leaves
-        (put a barrier at the end of the block). On several machines each has a part: what its own ranks wrote.
-        """
-        began_at = time.time()
-        yield self.begin_checkpoint(step)
-        if self.local_rank == 0:
-            self.publish_checkpoint(step, began_at, **metrics)
-
     def begin_checkpoint(self, step: int) -> Path:
-        """Return the folder to write a checkpoint into; the first rank of a machine empties it, and the others wait for that."""
+        """Return the folder to write a checkpoint into; the first rank of a machine empties it, and the others wait for that.
+
+        A checkpoint becomes visible only when it is complete: temporary name, manifest, rename. On several machines each has
+        a part: what its own ranks wrote.
+        """
         partial = self._partial_folder(step)
         if self.local_rank == 0:
             shutil.rmtree(partial, ignore_errors=True)
