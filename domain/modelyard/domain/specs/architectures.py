@@ -9,7 +9,7 @@ from modelyard.domain.specs.base import SpecModel
 PresetName = Literal["5M", "15M", "50M", "124M", "135M", "350M", "1B", "3B", "8B"]
 CAUSAL_MODEL_TYPES = (
     "arcee", "cohere", "cwm", "ernie4_5", "exaone4", "gemma", "gemma2", "gemma3_text", "glm", "glm4", "gpt2", "gpt_neox",
-    "gpt_oss", "gptj", "granite", "granitemoe", "helium", "hunyuan_v1_dense", "llama", "minicpm3", "ministral", "mistral",
+    "gptj", "granite", "granitemoe", "helium", "hunyuan_v1_dense", "llama", "minicpm3", "ministral", "mistral",
     "mixtral", "nanochat", "nemotron", "olmo", "olmo2", "olmo3", "olmoe", "phi", "phi3", "qwen2", "qwen2_moe", "qwen3",
     "qwen3_moe", "seed_oss", "smollm3", "stablelm", "starcoder2",
 )  # fmt: skip

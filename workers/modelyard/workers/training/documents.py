@@ -34,15 +34,15 @@ class Layout:
     """Where pieces begin, and the end: (pieces + 1), padded with the end to a length that batches share."""
 
 
-def choose_attention(config: Any, device: str, precision: str, sequence_length: int, *, compiles: bool) -> str:
-    """Return the attention a model trains with: `documents` where it serves, else transformers' `sdpa` with a mask."""
-    if config.model_type not in PLAIN_MODEL_TYPES or getattr(config, "use_sliding_window", False):
-        return "sdpa"
-    if getattr(config, "sliding_window", None) and config.model_type not in {"qwen2", "qwen3"}:
-        return "sdpa"
+def choose_attention(model: Any, device: str, precision: str, sequence_length: int, *, compiles: bool) -> str:
+    """Return the attention a model trains with: `documents` where it serves, else one of transformers' with a mask."""
+    masked = "sdpa" if model._supports_sdpa else "eager"
+    window = getattr(model.config, "sliding_window", None)
+    if model.config.model_type not in PLAIN_MODEL_TYPES or (window is not None and window < sequence_length):
+        return masked
     if device == "cuda":
-        return ATTENTION if precision != "fp32" else "sdpa"
-    return ATTENTION if sequence_length >= SHORTEST_SPLIT_ROW and not compiles else "sdpa"
+        return ATTENTION if precision != "fp32" else masked
+    return ATTENTION if sequence_length >= SHORTEST_SPLIT_ROW and not compiles else masked
 
 
 def attend(

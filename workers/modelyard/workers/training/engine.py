@@ -38,7 +38,7 @@ def _prepare(run: Run[PretrainSpec], model: Any) -> TrainedModel:
     spec = run.spec
     if spec.documents == "apart":
         model.set_attn_implementation(
-            choose_attention(model.config, run.device, spec.precision, spec.sequence_length, compiles=compiles(run))
+            choose_attention(model, run.device, spec.precision, spec.sequence_length, compiles=compiles(run))
         )
     if spec.activation_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
