@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from modelyard.domain.specs.architectures import PRESETS
 from modelyard.domain.specs.pretraining import PretrainSpec
 from modelyard.workers.training import token_writer
 from modelyard.workers.training.deepspeed_config import derive_config, merge
@@ -159,3 +160,26 @@ def test_a_fresh_model_guesses_evenly() -> None:
     model = build_model(PretrainSpec(name="p", dataset="d", vocabulary_size=300), tokenizer)
     ids = torch.arange(4, 4 + 64).view(2, 32)
     assert model(input_ids=ids, labels=ids).loss.item() == pytest.approx(math.log(len(tokenizer)), abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("5M", 5_004_032), ("15M", 15_160_640), ("50M", 50_735_808), ("124M", 123_587_328), ("135M", 134_515_008),
+        ("350M", 361_821_120), ("1B", 1_235_814_400), ("3B", 3_212_749_824), ("8B", 8_030_261_248),
+    ],
+)  # fmt: skip
+def test_presets_have_the_parameters_transformers_counts(name: Any, parameters: int) -> None:
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    preset = PRESETS[name]
+    size = preset.architecture
+    config = LlamaConfig(
+        vocab_size=preset.vocabulary_size, hidden_size=size.hidden_size, intermediate_size=size.intermediate_size,
+        num_hidden_layers=size.layers, num_attention_heads=size.heads, num_key_value_heads=size.key_value_heads,
+        tie_word_embeddings=size.tied_embeddings,
+    )  # fmt: skip
+    with torch.device("meta"):
+        assert LlamaForCausalLM(config).num_parameters() == parameters
+    assert preset.parameters() == parameters

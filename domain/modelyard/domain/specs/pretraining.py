@@ -96,6 +96,14 @@ class PretrainSpec(JobSpec):
         return self
 
     @model_validator(mode="after")
+    def _layers_are_whole_where_compiled(self) -> "PretrainSpec":
+        if self.compile == "on" and self.deepspeed.zero_stage == 3:
+            raise ValueError(
+                "compile `on` does not go with zero_stage 3, where a layer's weights come and go; set compile to `auto`"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _batch_is_given_once(self) -> "PretrainSpec":
         if self.global_batch_size is None:
             return self

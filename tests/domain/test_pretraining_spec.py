@@ -1,0 +1,86 @@
+"""What pre-training may be asked for: one way to name a model, sizes that are what they say, batches that divide."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from modelyard.domain.errors import InvalidRequest
+from modelyard.domain.jobs.queues import Shape
+from modelyard.domain.jobs.submission import JobRequest, check_shape
+from modelyard.domain.specs import parse_spec
+from modelyard.domain.specs.architectures import PRESETS, ArchitectureSpec
+from modelyard.domain.specs.pretraining import PretrainSpec
+
+
+def spec(**fields: Any) -> PretrainSpec:
+    return PretrainSpec(name="p", dataset="d", **fields)
+
+
+class TestPresets:
+    def test_name_sizes_they_have(self) -> None:
+        units = {"M": 10**6, "B": 10**9}
+        for name, preset in PRESETS.items():
+            assert preset.parameters() == pytest.approx(int(name[:-1]) * units[name[-1]], rel=0.25)
+
+    def test_bring_a_vocabulary(self) -> None:
+        assert spec(preset="15M").tokens_to_train() == 16_384
+        assert spec(preset="15M", vocabulary_size=500).tokens_to_train() == 500
+        assert spec().tokens_to_train() == 4096
+        assert spec().shape() == ArchitectureSpec()
+        assert spec(model="m").shape() is None
+
+
+class TestRefuse:
+    @pytest.mark.parametrize(
+        ("fields", "message"),
+        [
+            ({"preset": "5M", "architecture": {}}, "`preset`, `architecture` name more than one model"),
+            ({"model": "m", "config": {"model_type": "llama"}}, "`config`, `model` name more than one model"),
+            ({"preset": "7M"}, "Input should be '5M'"),
+            ({"model": "m", "tokenizer": "t"}, "`model` brings its own tokenizer"),
+            ({"tokenizer": "t", "vocabulary_size": 500}, "`vocabulary_size` is for a tokenizer trained here"),
+            ({"config": {"model_type": "llama", "auto_map": {}}}, "config.auto_map names code to run"),
+            ({"config": {"model_type": "bert"}}, "config.model_type 'bert' is not a causal language model"),
+            ({"config": {"hidden_size": 4}}, "config.model_type None is not"),
+            ({"architecture": {"hidden_size": 100, "heads": 3}}, "hidden_size 100 must be a multiple of heads 3"),
+            ({"architecture": {"hidden_size": 36, "heads": 4}}, "is 9, but rotary positions need an even number; take 32"),
+            ({"optimizer": {"name": "adamwx"}}, "Input should be 'adamw', 'adafactor', 'muon' or 'sgd'"),
+            ({"optimizer": {"betas": [0.9, 1.0]}}, "must both be at least 0 and less than 1"),
+            ({"optimizer": {"name": "muon"}, "deepspeed": {"zero_stage": 2}}, "needs whole matrices, which zero_stage 2 cuts"),
+            ({"deepspeed": {"offload": "parameters", "zero_stage": 2}}, "offload `parameters` needs zero_stage 3, which is 2"),
+            ({"deepspeed": {"offload": "optimizer", "zero_stage": 0}}, "offload `optimizer` needs zero_stage 1, 2 or 3"),
+            ({"compile": "on", "deepspeed": {"zero_stage": 3}}, "compile `on` does not go with zero_stage 3"),
+            ({"global_batch_size": 10, "micro_batch_size": 4}, "global_batch_size 10 is not a multiple of micro_batch_size 4"),
+            ({"global_batch_size": 8, "gradient_accumulation_steps": 2}, "not both"),
+        ],
+    )  # fmt: skip
+    def test_with_the_way_out(self, fields: dict[str, Any], message: str) -> None:
+        with pytest.raises(ValidationError) as caught:
+            spec(**fields)
+        assert message in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("whole", "micro", "slots", "fix"),
+        [
+            (24, 8, 2, "set micro_batch_size to 6, or global_batch_size to 32"),
+            (24, 8, 5, "ask for a number of slots that divides 24, or global_batch_size to 40"),
+        ],
+    )
+    def test_ranks_that_cannot_share_the_batch(self, whole: int, micro: int, slots: int, fix: str) -> None:
+        asked = spec(global_batch_size=whole, micro_batch_size=micro)
+        check_shape(JobRequest(asked, shape=Shape(3)))
+        with pytest.raises(InvalidRequest) as caught:
+            check_shape(JobRequest(asked, shape=Shape(slots)))
+        assert f"{whole} is not a multiple of micro_batch_size {micro} × {slots} ranks = {micro * slots}; {fix}" in str(
+            caught.value
+        )
+        assert (caught.value.field, caught.value.value) == ("spec.global_batch_size", whole)
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"preset": "5M"}, {"config": {"model_type": "qwen3"}}, {"model": "m"}, {"tokenizer": "t"}]
+)
+def test_what_is_kept_can_be_read_again(fields: dict[str, Any]) -> None:
+    made = spec(**fields)
+    assert parse_spec(made.model_dump(mode="json")) == made
