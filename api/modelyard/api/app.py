@@ -28,6 +28,7 @@ from modelyard.api.planning.endpoints import router as planning
 from modelyard.api.projects.endpoints import router as projects
 from modelyard.api.projects.keys import router as keys
 from modelyard.api.registry.endpoints import routers as registry
+from modelyard.api.reproduction.endpoints import router as reproduction
 from modelyard.api.schedules.endpoints import router as schedules
 from modelyard.api.sweeps.endpoints import router as sweeps
 from modelyard.api.usage.endpoints import router as usage
@@ -79,6 +80,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         pipelines,
         schedules,
         sweeps,
+        reproduction,
         *registry,
         deployments,
         gateway,

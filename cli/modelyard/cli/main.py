@@ -14,6 +14,7 @@ from modelyard.cli.commands import (
     platform,
     processes,
     projects,
+    reproduction,
     schedules,
     sweeps,
     usage,
@@ -33,6 +34,7 @@ platform.register(app)
 jobs.register(app)
 planning.register(app)
 decisions.register(app)
+reproduction.register(app)
 schedules.register(app)
 sweeps.register(app)
 datasets.register(app)

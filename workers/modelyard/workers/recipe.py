@@ -30,6 +30,8 @@ from modelyard.domain.specs import parse_spec
 from modelyard.domain.specs.base import JobSpec
 from modelyard.kit.storage import build_manifest
 
+RUN_MANIFEST = "run_manifest.json"
+"""What a run ran with; beside a model it made, so that the model says so wherever it goes."""
 EXIT_BAD_DATA = 65
 """EX_DATAERR of sysexits.h: the input is wrong, trying again will not help."""
 EXIT_SAVED = 75
@@ -163,6 +165,8 @@ class Run(Generic[S]):
 
     def output(self, name: str, type_: str, /, **metadata: Any) -> None:
         """Hand over a finished output folder: the runner stores it and records a row of `type_` when the job succeeds."""
+        if self.rank == 0 and type_ == "model" and (self.folder / RUN_MANIFEST).exists():
+            shutil.copy(self.folder / RUN_MANIFEST, self.folder / "outputs" / name)
         self.emit("output", name=name, output_type=type_, path=f"outputs/{name}", metadata=metadata)
 
     def begin_checkpoint(self, step: int) -> Path:

@@ -76,6 +76,7 @@ class JobPublic(BaseModel):
     approved_at: Time | None
     approved_by: str | None
     retry_of: str | None
+    reproduces: str | None
     reused_from: str | None
     worker_id: str | None
     start_at: Time | None

@@ -16,6 +16,8 @@ from modelyard.kit.rows import insert_rows
 
 QUIET_EVENTS = frozenset({"metric", "progress"})
 """Too frequent for the event list; they have places of their own."""
+UNLISTED_EVENTS = QUIET_EVENTS | {"manifest"}
+"""What the event list leaves out: the manifest is large, and kept with the attempt."""
 
 
 @dataclass
@@ -41,11 +43,14 @@ def record(session: Session, job_id: str, attempt: int, batch: Batch, now: float
     if batch.events and session.exec(select(Attempt.events_offset).where(*mine)).one() == batch.events_offset:
         return  # written before, but the database went away before it could say so
     _note_steps(session, mine, batch.events)
+    for event in batch.events:
+        if event["type"] == "manifest":
+            session.execute(update(Attempt).where(*mine).values(manifest=event["manifest"]))
     figures = {key: value for event in batch.events if event["type"] == "figures" for key, value in event["values"].items()}
     if figures:
         own(session, job_id, attempt, figures={**job.figures, **figures})
     for event in batch.events:
-        if event["type"] not in QUIET_EVENTS:
+        if event["type"] not in UNLISTED_EVENTS:
             add_event(session, job_id, attempt, event["type"], _without(event, "type", "at"))
     points = [point for event in batch.events if event["type"] == "metric" for point in _points(job_id, attempt, event)]
     insert_rows(session, MetricPoint, points)

@@ -74,6 +74,7 @@ def request_again(job: Job, changes: RetryChanges) -> JobRequest:
         start_at=job.start_at,
         needs_approval=job.needs_approval,
         retry_of=job.id,
+        reproduces=job.reproduces,
         # The inputs are the same ones: what somebody approved is what runs.
         approval=None if job.approved_at is None else Approval(job.approved_at, job.approved_by),
         avoid_hosts=job.avoid_hosts,

@@ -60,6 +60,8 @@ class JobRequest:
     """Seconds since the epoch."""
     needs_approval: bool = False
     retry_of: str | None = None
+    reproduces: str | None = None
+    """The finished job this one repeats, to compare the two."""
     approval: Approval | None = None
     """Given to the job this one tries again."""
     avoid_hosts: Sequence[str] = ()
@@ -261,6 +263,7 @@ def make_row(submission: Submission, verdict: Verdict, inputs: Pinned, now: floa
         "avoid_hosts": list(request.avoid_hosts),
         "retry_of": request.retry_of,
         "is_probe": request.is_probe,
+        "reproduces": request.reproduces,
         "pause_at_step": request.pause_at_step,
         "submitted_at": now,
         "queued_at": now if verdict.state is JobState.QUEUED else None,

@@ -11,6 +11,7 @@ from modelyard.workers.dataset import open_dataset
 from modelyard.workers.libraries import configure_libraries
 from modelyard.workers.model_card import write_model_card
 from modelyard.workers.recipe import BadData, NotFinite, Run, Stopped, run_recipe
+from modelyard.workers.run_manifest import record_manifest
 from modelyard.workers.training.allocation import keep_freed_memory
 from modelyard.workers.training.architecture import build_model, save_model
 from modelyard.workers.training.checkpoints import ENGINE_STATE, Progress, read_progress
@@ -32,6 +33,7 @@ def main(run: Run[PretrainSpec]) -> None:
     configure_libraries(run.device, is_deterministic=spec.deterministic)
     keep_freed_memory()
     join_ranks(run)
+    record_manifest(run)
 
     corpus = prepare_corpus(run, dataset)
     run.phase("compile")

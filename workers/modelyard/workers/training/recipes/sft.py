@@ -10,6 +10,7 @@ from modelyard.domain.specs.finetuning import FinetuneSpec
 from modelyard.workers.dataset import open_dataset
 from modelyard.workers.libraries import configure_libraries
 from modelyard.workers.recipe import Run, run_recipe
+from modelyard.workers.run_manifest import record_manifest
 from modelyard.workers.training.allocation import keep_freed_memory
 from modelyard.workers.training.checkpoints import read_progress
 from modelyard.workers.training.conversations import Conversations, read_conversations
@@ -35,6 +36,7 @@ def main(run: Run[FinetuneSpec]) -> None:
     configure_libraries(run.device)
     keep_freed_memory()
     join_ranks(run)
+    record_manifest(run)
 
     run.progress(0.0, "tokenizing the conversations")
     conversations = read_conversations(run, dataset, model_folder)

@@ -1,0 +1,79 @@
+"""What a run ran with, written at its start: enough to run it again, and to say why the other one came out differently."""
+
+import hashlib
+import json
+import os
+import platform
+import sys
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from modelyard.kit.storage import MANIFEST
+from modelyard.workers.machine import describe_hardware, describe_torch
+from modelyard.workers.recipe import RUN_MANIFEST, Input, Run
+
+PACKAGES = (
+    "torch", "transformers", "deepspeed", "accelerate", "peft", "trl", "tokenizers", "safetensors", "numpy", "triton",
+    "bitsandbytes", "liger-kernel", "flash-attn",
+)  # fmt: skip
+"""What computes, or decides what is computed; those a run has not imported are left out."""
+ENVIRONMENT = (
+    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUBLAS_WORKSPACE_CONFIG", "NCCL_ALGO",
+    "PYTORCH_CUDA_ALLOC_CONF", "TORCH_BLAS_PREFER_CUBLASLT",
+)  # fmt: skip
+"""Variables that change what the libraries compute. No others: they may hold secrets."""
+
+
+def record_manifest(run: Run[Any]) -> None:
+    """Write the manifest of a run into its folder and tell the platform. Called once torch is set up; on rank 0."""
+    if run.rank == 0:
+        manifest = describe_run(run)
+        (run.folder / RUN_MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        run.emit("manifest", manifest=manifest)
+
+
+def describe_run(run: Run[Any]) -> dict[str, Any]:
+    """Return everything that determines what a run makes. It names no folder, host or secret."""
+    return {
+        "spec": run.spec.model_dump(mode="json"),
+        "seed": getattr(run.spec, "seed", None),
+        "inputs": {name: _describe_input(given) for name, given in run.inputs.items()},
+        "code": {"version": metadata.version("modelyard"), "sha256": _hash_code()},
+        "packages": {name: version for name in PACKAGES if (version := _version_in_use(name))},
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "hardware": describe_hardware(run.device),
+        "device": run.device,
+        "world_size": run.world_size,
+        "torch": describe_torch(),
+        "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
+    }
+
+
+def _describe_input(given: Input) -> dict[str, Any]:
+    """`sha256`: over the names and digests of its files, as the store has it; None for a folder that is no artifact."""
+    manifest = given.path / MANIFEST
+    digest = json.loads(manifest.read_text(encoding="utf-8"))["sha256"] if manifest.exists() else None
+    return {"type": given.type, "id": given.id, "name": given.name, "version": given.version, "sha256": digest}
+
+
+def _version_in_use(package: str) -> str | None:
+    if package.replace("-", "_") not in sys.modules:
+        return None
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+@cache
+def _hash_code() -> str:
+    """SHA-256 over the names and contents of the recipes' room: a changed line shows where the version does not."""
+    room = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(room.rglob("*.py")):
+        digest.update(f"{path.relative_to(room).as_posix()}\0".encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
