@@ -113,7 +113,7 @@ def _summarize(found: Comparison) -> str:
     if not found.points and not found.files:
         return "Nothing could be compared: the jobs reported no metrics and made no files"
     if found.is_identical:
-        return f"Identical: {found.points} values and {found.files} files are the same to the last bit"
+        return f"Identical: {found.points} values of metrics and {found.files} of the files made are the same to the last bit"
     parts = []
     if found.different_points:
         first = found.different_points[0]
