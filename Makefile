@@ -92,6 +92,10 @@ openapi: $(INSTALLED) ## Write the description of the HTTP API to docs/openapi.j
 bench-engine: $(INSTALLED) ## Measure the engine beside the usual tools, up to 25 minutes (ARGS="--quick --only submit")
 	@OMP_NUM_THREADS=1 $(BIN)/python -m bench.engine $(ARGS)
 
+.PHONY: bench-train
+bench-train: $(INSTALLED) ## Measure training beside the usual scripts, up to 25 minutes (ARGS="--quick --only pretrain")
+	@OMP_NUM_THREADS=1 $(BIN)/python -m bench.training $(ARGS)
+
 .PHONY: clean
 clean: ## Remove the environment and what tools left behind (never a platform's data)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist

@@ -85,7 +85,7 @@ def compare(
     return Row(label, unit, mine.median(metric), theirs.median(metric), peer, ratio, target, repeats, spread)
 
 
-def write_results(name: str, rows: Sequence[Row], notes: Sequence[str] = ()) -> Path:
+def write_results(name: str, rows: Sequence[Row], notes: Sequence[str] = (), libraries: Sequence[str] = LIBRARIES) -> Path:
     """Write `results/<name>.json`; return the file. Rows measured before and not this time stay as they were."""
     RESULTS.mkdir(exist_ok=True)
     file = RESULTS / f"{name}.json"
@@ -97,7 +97,7 @@ def write_results(name: str, rows: Sequence[Row], notes: Sequence[str] = ()) -> 
     document = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": describe_machine(),
-        "versions": {"python": platform.python_version(), **{each: version(each) for each in LIBRARIES}},
+        "versions": {"python": platform.python_version(), **{each: version(each) for each in libraries}},
         "notes": list(notes),
         "rows": [*kept, *measured],
     }

@@ -1,0 +1,1 @@
+"""Training beside the usual scripts, on this machine."""

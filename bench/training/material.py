@@ -1,0 +1,120 @@
+"""What is trained: models and data out of installed packages, made once by Modelyard's own recipes.
+
+Kept below the cache of the benchmarks (`MODELYARD_BENCH_CACHE`); nothing is downloaded.
+"""
+
+import json
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from bench.environments import cache
+from bench.measurement import say
+from bench.training.subjects import run_module
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "recipes"
+LONG_SHARE = 0.25
+"""Of the conversations; the others are the short ones of chatterbot-corpus."""
+CONVERSATION_TOKENS = 512
+"""No conversation is longer."""
+CHARACTERS_PER_TOKEN = 2.6
+"""Of the plays in SmolLM2's tokens, from below, so that no passage is cut."""
+PRESET_CONTEXT = 512
+
+
+def texts() -> Path:
+    """The plays of Shakespeare, prepared."""
+    return _made("plays", lambda folder: _run_example("data.recipes.prepare", "prepare_text", folder, "dataset"))
+
+
+def smollm2() -> Path:
+    """SmolLM2-135M-Instruct, converted."""
+    return _made("smollm2", lambda folder: _run_example("data.recipes.import_model", "import", folder, "model"))
+
+
+def new_model(preset: str) -> Path:
+    """A randomly initialised model of a preset with a tokenizer of the plays: where every subject begins."""
+    return _made(f"new-{preset}", lambda folder: _write_new_model(preset, folder))
+
+
+def conversations(train: int, heldout: int) -> Path:
+    """Conversations of skewed lengths: three of four are pairs of chatterbot-corpus, the fourth asks for a passage of a play.
+
+    A passage is a beginning of a prepared text; its length is log-uniform between 60 tokens and the longest allowed.
+    """
+    return _made(f"chats-{train}-{heldout}", lambda folder: _write_conversations(folder, train, heldout))
+
+
+def _made(name: str, make: Callable[[Path], None]) -> Path:
+    folder = cache() / "training" / name
+    if not folder.exists():
+        say(f"making {folder}")
+        partial = folder.with_name(f".{name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        make(partial)
+        partial.rename(folder)
+    return folder
+
+
+def _run_example(module: str, example: str, folder: Path, output: str) -> None:
+    run = folder.with_name(f"{folder.name}.run")
+    arguments = ["--spec", str(EXAMPLES / f"{example}.yaml"), "--run-dir", str(run)]
+    run.mkdir(parents=True, exist_ok=True)
+    run_module(f"modelyard.workers.{module}", arguments, run / "log")
+    folder.rmdir()
+    (run / "outputs" / output).rename(folder)
+    shutil.rmtree(run)
+
+
+def _write_new_model(preset: str, folder: Path) -> None:
+    from modelyard.domain.specs.pretraining import PretrainSpec
+    from modelyard.workers.training.architecture import build_model
+    from modelyard.workers.training.bpe import train_bpe, wrap_tokenizer
+
+    spec = PretrainSpec.model_validate(
+        {"kind": "pretrain", "name": "new", "dataset": "plays", "preset": preset, "sequence_length": PRESET_CONTEXT}
+    )
+    tokenizer = wrap_tokenizer(
+        train_bpe((row["text"] for row in _rows(texts(), "train")), spec.tokens_to_train()), PRESET_CONTEXT
+    )
+    model = build_model(spec, tokenizer)
+    if len(tokenizer) < spec.tokens_to_train():
+        # The plays hold too few pairs for the vocabulary of a large preset; the matrix is as large as it would be.
+        model.resize_token_embeddings(spec.tokens_to_train())
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _write_conversations(folder: Path, train: int, heldout: int) -> None:
+    chance = random.Random(17)
+    chats = folder.with_name(f"{folder.name}-pairs")
+    chats.mkdir(exist_ok=True)
+    _run_example("data.recipes.prepare", "prepare_chat", chats, "dataset")
+    for split, wanted in (("train", train), ("heldout", heldout)):
+        rows = list(_mixed(list(_rows(chats, split)), list(_rows(texts(), split)), wanted, chance))
+        lines = [json.dumps({"messages": messages}) for messages in rows]
+        (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / "dataset.json").write_text(json.dumps({"schema": "chat", "counts": {"train": train, "heldout": heldout}}))
+    shutil.rmtree(chats)
+
+
+def _mixed(
+    pairs: list[dict[str, Any]], passages: list[dict[str, Any]], wanted: int, chance: random.Random
+) -> Iterator[list[dict[str, str]]]:
+    for _ in range(wanted):
+        if chance.random() >= LONG_SHARE:
+            yield chance.choice(pairs)["messages"]
+            continue
+        tokens = 60 * ((CONVERSATION_TOKENS - 90) / 60) ** chance.random()
+        passage = chance.choice(passages)["text"][: int(tokens * CHARACTERS_PER_TOKEN)]
+        opening = " ".join(passage.split()[:6])
+        question = {"role": "user", "content": f"How does the passage go on that begins with: {opening}"}
+        yield [question, {"role": "assistant", "content": passage}]
+
+
+def _rows(folder: Path, split: str) -> Iterator[dict[str, Any]]:
+    with (folder / f"{split}.jsonl").open(encoding="utf-8") as lines:
+        yield from map(json.loads, lines)

@@ -1,0 +1,102 @@
+"""Pre-training: Modelyard's recipe beside a bare `transformers.Trainer` script, from the same weights and texts."""
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.measurement import Figures, Row, compare, interleave
+from bench.training.judging import judge
+from bench.training.material import new_model, texts
+from bench.training.subjects import Watched, run_program
+
+PEAK_RATE = 1e-3
+
+
+@dataclass(frozen=True)
+class Size:
+    """A model and how much it is trained."""
+
+    preset: str
+    sequence_length: int
+    batch: int
+    steps: int
+    target: str
+
+
+TINY = Size("5M", 128, 4, 60, "≥ 1.5")
+LARGE = Size("135M", 256, 1, 6, "≥ 1.05")
+
+
+def measure(rounds: int, is_quick: bool, peers: bool = True) -> list[Row]:
+    """Tokens per CPU-second, tokens/s, peak memory, time to the first step and held-out loss at both sizes."""
+    sizes = (Size("5M", 128, 4, 8, TINY.target),) if is_quick else (TINY, LARGE)
+    return [row for size in sizes for row in _measure_size(size, rounds, peers)]
+
+
+def _measure_size(size: Size, rounds: int, peers: bool) -> list[Row]:
+    with tempfile.TemporaryDirectory(prefix="modelyard-bench-") as made:
+        scratch = Path(made)
+        subjects: dict[str, Callable[[], Mapping[str, float]]] = {
+            "Modelyard": lambda: _run_own(size, scratch, "joined"),
+            "Modelyard, texts apart": lambda: _run_own(size, scratch, "apart"),
+        }
+        if peers:
+            subjects["Trainer"] = lambda: _run_trainer(size, scratch)
+        figures = interleave(subjects, rounds if size is not LARGE else min(rounds, 3))
+    return rows_of(figures, size.preset, size.target)
+
+
+def rows_of(figures: Mapping[str, Figures], label: str, target: str) -> list[Row]:
+    """The rows of one size: Modelyard, as it does the same work, beside each other subject."""
+    metrics = (
+        ("tokens per CPU-second", "tokens/CPU-s", "tokens_per_cpu_second", True, target),
+        ("tokens per second", "tokens/s", "tokens_per_second", True, ""),
+        ("peak memory", "MiB", "peak_memory", False, ""),
+        ("start of the process to first step", "s", "first_step", False, ""),
+        ("start of the process to first step, CPU", "CPU-s", "first_step_cpu", False, ""),
+        ("held-out loss after the same tokens", "nats", "heldout_loss", False, ""),
+    )
+    others = [name for name in figures if name != "Modelyard"] or [None]
+    return [
+        compare(f"pretrain {label}: {name}", key, unit, figures, "Modelyard", other, goal if other == "Trainer" else "", more)
+        for other in others
+        for name, unit, key, more, goal in metrics
+    ]
+
+
+def _run_own(size: Size, scratch: Path, documents: str) -> dict[str, float]:
+    keep = scratch / f"own-{documents}"
+    spec = {
+        "kind": "pretrain", "name": "bench", "dataset": "plays", "model": "new", "documents": documents,
+        "sequence_length": size.sequence_length, "micro_batch_size": size.batch, "steps": size.steps,
+        "evaluate_every": size.steps, "save_every": size.steps, "seed": 17,
+        "optimizer": {"learning_rate": PEAK_RATE, "warmup_ratio": 0.1, "floor": 0.0},
+    }  # fmt: skip
+    inputs = {"model": {"path": str(new_model(size.preset))}, "dataset": {"path": str(texts())}}
+    given = {"recipe": "pretrain", "spec": spec, "inputs": inputs, "keep_model": str(keep)}
+    return _figures(size, run_program("recipe_run", given), keep)
+
+
+def _run_trainer(size: Size, scratch: Path) -> dict[str, float]:
+    keep = scratch / "trainer"
+    given = {
+        "model": str(new_model(size.preset)), "dataset": str(texts()), "steps": size.steps, "batch": size.batch,
+        "sequence_length": size.sequence_length, "learning_rate": PEAK_RATE, "keep_model": str(keep),
+        "warmup_steps": round(0.1 * size.steps),
+    }  # fmt: skip
+    return _figures(size, run_program("peers.trainer_pretrain", given), keep)
+
+
+def _figures(size: Size, watched: Watched, model: Path) -> dict[str, float]:
+    wall, cpu, steps = watched.seconds_of_steps()
+    tokens = steps * size.batch * size.sequence_length
+    first_wall, first_cpu = watched.first_step()
+    return {
+        "tokens_per_cpu_second": tokens / cpu,
+        "tokens_per_second": tokens / wall,
+        "peak_memory": watched.peak_memory_mib,
+        "first_step": first_wall,
+        "first_step_cpu": first_cpu,
+        "heldout_loss": judge(model, new_model(size.preset), texts(), size.sequence_length),
+    }
