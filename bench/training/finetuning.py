@@ -1,8 +1,8 @@
 """Fine-tuning on conversations of skewed lengths: Modelyard's recipe beside TRL's SFTTrainer, unpacked and packed.
 
-Every subject passes once over the same conversations from the same weights: all weights of a new 5M, LoRA rank 8 on SmolLM2. Three of four are pairs of
-chatterbot-corpus (some 30 tokens), the fourth asks for a passage of a play (60 to 420, log-uniform): see `material`. Unpacked
-batches hold as many conversations as a packed sequence does on average, so all make about as many steps.
+Every subject passes once over the same conversations from the same weights: all weights of a new 5M, LoRA rank 8 on SmolLM2.
+Three of four are pairs of chatterbot-corpus (some 30 tokens), the fourth asks for a passage of a play (60 to 420, log-uniform):
+see `material`. Unpacked batches hold as many conversations as a packed sequence does on average, so all make about as many steps.
 """
 
 import tempfile
@@ -93,7 +93,8 @@ def _run_trl(task: Task, dataset: Path, budget: Budget, keep: Path, *, packing: 
     batch = task.sequences_per_batch * (1 if packing else budget.conversations_per_sequence())
     steps = ceil(budget.sequences / task.sequences_per_batch)
     given = {
-        "model": str(task.model()), "dataset": str(dataset), "batch": batch, "packing": packing, "method": task.method, "keep_model": str(keep),
+        "model": str(task.model()), "dataset": str(dataset), "batch": batch, "packing": packing, "method": task.method,
+        "keep_model": str(keep),
         "sequence_length": task.sequence_length, "learning_rate": task.learning_rate, "warmup_steps": round(0.05 * steps),
     }  # fmt: skip
     return _figures(task, dataset, budget, run_program("peers.trl_finetune", given), keep)

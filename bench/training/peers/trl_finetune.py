@@ -1,4 +1,4 @@
-"""Fine-tuning as TRL's `sft.py` does it: prompt and completion, LoRA by peft or all weights, `SFTTrainer` with its defaults, packed or not."""
+"""Fine-tuning as TRL's `sft.py` does it: prompt and completion, all weights or LoRA by peft, `SFTTrainer` with its defaults."""
 
 import json
 import sys
