@@ -154,7 +154,11 @@ class TestResume:
         assert state.stat().st_size < (tiny_model / "model.safetensors").stat().st_size
 
     @pytest.mark.parametrize(
-        "spec", [{"lora": {"dropout": 0.1}, "gradient_accumulation_steps": 2}, {"method": "full", "packing": False}]
+        "spec",
+        [
+            {"lora": {"dropout": 0.1}, "gradient_accumulation_steps": 2},
+            {"method": "full", "packing": False, "optimizer": {"name": "muon"}},
+        ],
     )
     def test_a_resumed_run_repeats_the_unbroken_one(self, start: Start, spec: dict[str, Any]) -> None:
         whole = start("whole", **spec)
@@ -204,7 +208,7 @@ class TestRefuse:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("zero_stage", "precision", "method"),
-    [(1, "fp32", "lora"), (2, "fp32", "dora"), (3, "fp32", "lora"), (3, "fp32", "full"), (1, "bf16", "lora")],
+    [(1, "fp32", "lora"), (2, "fp32", "lora"), (3, "fp32", "dora"), (3, "fp32", "full"), (1, "bf16", "lora")],
 )
 def test_two_ranks_learn_as_well(start: Start, zero_stage: int, precision: str, method: str) -> None:
     group = start("run", ranks=2, deepspeed={"zero_stage": zero_stage}, precision=precision, method=method)

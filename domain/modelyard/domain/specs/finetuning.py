@@ -1,12 +1,12 @@
 """The spec of fine-tuning, and what it shares with other ways to tune a model."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from modelyard.domain.specs.base import DatasetRef, JobSpec, ModelRef, SpecModel
 from modelyard.domain.specs.data import Name
-from modelyard.domain.specs.optimization import DeepSpeedSpec, OptimizerSpec
+from modelyard.domain.specs.optimization import ChosenOptimizerSpec, DeepSpeedSpec, refuse_cut_matrices
 
 Method = Literal["full", "lora", "dora", "qlora"]
 PEAK_LEARNING_RATE = {"full": 2e-5, "lora": 5e-4, "dora": 5e-4, "qlora": 5e-4}
@@ -23,8 +23,15 @@ class LoraSpec(SpecModel):
     """Names of the linear layers that are adapted; `all-linear`: every one but the head."""
 
 
-def _default_optimizer(data: dict[str, Any]) -> OptimizerSpec:
-    return OptimizerSpec(learning_rate=PEAK_LEARNING_RATE[data.get("method", "lora")], weight_decay=0.0)
+class TuningOptimizerSpec(ChosenOptimizerSpec):
+    """An optimizer by name; its learning rate ends at zero."""
+
+    floor: float = Field(default=0.0, ge=0, le=1)
+    """The learning rate of the last step, as a share of `learning_rate`."""
+
+
+def _default_optimizer(data: dict[str, Any]) -> TuningOptimizerSpec:
+    return TuningOptimizerSpec(learning_rate=PEAK_LEARNING_RATE[data.get("method", "lora")], weight_decay=0.0)
 
 
 class TuningSpec(JobSpec):
@@ -52,13 +59,18 @@ class TuningSpec(JobSpec):
     """Optimizer steps."""
     evaluate_every: int = Field(default=20, ge=1)
     save_every: int = Field(default=20, ge=1)
-    optimizer: OptimizerSpec = Field(default_factory=_default_optimizer)
+    optimizer: TuningOptimizerSpec = Field(default_factory=_default_optimizer)
     """The default learning rate is 5e-4, for `full` 2e-5."""
     deepspeed: DeepSpeedSpec = DeepSpeedSpec()
     precision: Literal["fp32", "bf16"] = "fp32"
     activation_checkpointing: bool = False
     """Compute activations a second time in the backward pass instead of keeping them: less memory, about a third more time."""
     seed: int = 17
+
+    @model_validator(mode="after")
+    def _optimizer_gets_whole_matrices(self) -> Self:
+        refuse_cut_matrices(self.optimizer, self.deepspeed)
+        return self
 
     def makes(self, output: str) -> bool:
         """Full fine-tuning has no adapter."""

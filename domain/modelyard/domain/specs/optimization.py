@@ -70,3 +70,12 @@ class ChosenOptimizerSpec(OptimizerSpec):
     def needs_whole_matrices(self) -> bool:
         """Whether it works on matrices as such, which ZeRO flattens and cuts."""
         return self.name in {"muon", "adafactor"}
+
+
+def refuse_cut_matrices(optimizer: ChosenOptimizerSpec, deepspeed: DeepSpeedSpec) -> None:
+    """Raise `ValueError` for an optimizer that works on matrices where ZeRO cuts them."""
+    if optimizer.needs_whole_matrices() and deepspeed.zero_stage not in {0, "auto"}:
+        raise ValueError(
+            f"optimizer `{optimizer.name}` needs whole matrices, which zero_stage {deepspeed.zero_stage} cuts up; "
+            "set zero_stage 0, or take adamw"
+        )

@@ -8,7 +8,7 @@ from modelyard.domain.errors import InvalidRequest
 from modelyard.domain.specs.architectures import CAUSAL_MODEL_TYPES, PRESETS, ArchitectureSpec, PresetName
 from modelyard.domain.specs.base import DatasetRef, JobSpec, ModelRef
 from modelyard.domain.specs.data import Name
-from modelyard.domain.specs.optimization import ChosenOptimizerSpec, DeepSpeedSpec
+from modelyard.domain.specs.optimization import ChosenOptimizerSpec, DeepSpeedSpec, refuse_cut_matrices
 
 DEFAULT_VOCABULARY = 4096
 
@@ -88,11 +88,7 @@ class PretrainSpec(JobSpec):
 
     @model_validator(mode="after")
     def _optimizer_gets_whole_matrices(self) -> "PretrainSpec":
-        if self.optimizer.needs_whole_matrices() and self.deepspeed.zero_stage not in {0, "auto"}:
-            raise ValueError(
-                f"optimizer `{self.optimizer.name}` needs whole matrices, which zero_stage {self.deepspeed.zero_stage} cuts up; "
-                "set zero_stage 0, or take adamw"
-            )
+        refuse_cut_matrices(self.optimizer, self.deepspeed)
         return self
 
     @model_validator(mode="after")

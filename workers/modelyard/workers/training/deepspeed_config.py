@@ -3,13 +3,12 @@
 from typing import Any
 
 from modelyard.domain.specs.finetuning import TuningSpec
-from modelyard.domain.specs.optimization import ChosenOptimizerSpec
 from modelyard.domain.specs.pretraining import PretrainSpec
 
 
 def derive_config(spec: PretrainSpec | TuningSpec, device: str, ranks: int = 1) -> dict[str, Any]:
     """Return the configuration of a run; the spec's `override` is merged over it, key by key."""
-    chosen = spec.optimizer if isinstance(spec, PretrainSpec) else ChosenOptimizerSpec(**spec.optimizer.model_dump())
+    chosen = spec.optimizer
     config: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": spec.micro_batch_size,
         "gradient_accumulation_steps": _rounds(spec, ranks),

@@ -33,7 +33,8 @@ def _adamw(chosen: ChosenOptimizerSpec, groups: Groups) -> torch.optim.AdamW:
 def _groups(parameters: Iterable[Parameter], weight_decay: float) -> Groups:
     by_kind: dict[bool, list[Parameter]] = {True: [], False: []}
     for parameter in parameters:
-        by_kind[parameter.ndim >= 2].append(parameter)
+        # Under ZeRO 3 a parameter may be a flat part already, and knows the shape of the whole.
+        by_kind[len(getattr(parameter, "ds_shape", parameter.shape)) >= 2].append(parameter)
     groups = [
         {"params": by_kind[True], "weight_decay": weight_decay},
         {"params": by_kind[False], "weight_decay": 0.0},

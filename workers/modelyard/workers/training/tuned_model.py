@@ -31,7 +31,7 @@ def load_tuned_model(run: Run[Tuning], folder: Path) -> Any:
 
 def keep_apart(run: Run[Tuning], model: Any) -> None:
     """Let packed conversations see themselves only. Raises `BadData` if the architecture mixes what lies end to end."""
-    from modelyard.workers.training.documents import ATTENTION, choose_attention
+    from modelyard.workers.training.documents import choose_attention
 
     has_positions = "position_ids" in inspect.signature(model.forward).parameters
     if model._is_stateful or not has_positions:
@@ -40,10 +40,8 @@ def keep_apart(run: Run[Tuning], model: Any) -> None:
             "set packing to false"
         )
     tokens = run.spec.micro_batch_size * run.spec.sequence_length
-    attention = choose_attention(model.config, run.device, run.spec.precision, tokens, compiles=False)
-    # Elsewhere transformers makes a mask from positions that restart, for the attention the model has.
-    if attention == ATTENTION:
-        model.set_attn_implementation(attention)
+    # Where ours does not serve, transformers makes a mask from positions that restart.
+    model.set_attn_implementation(choose_attention(model, run.device, run.spec.precision, tokens, compiles=False))
 
 
 def check_context(spec: TuningSpec, config: Any) -> None:

@@ -44,13 +44,19 @@ def start_engine(run: Run[Tuning], model_folder: Path) -> Any:
     import deepspeed
     from transformers.integrations import HfDeepSpeedConfig
 
+    from modelyard.workers.training.optimizers import build_optimizer
+
     config = derive_config(run.spec, run.device, run.world_size)
     # Under ZeRO 3 each rank loads a part only, for as long as this object lives.
     sharded = HfDeepSpeedConfig(config) if run.spec.deepspeed.zero_stage == 3 else None
     model = load_tuned_model(run, model_folder)
     del sharded
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    engine, *_ = deepspeed.initialize(model=model, model_parameters=learning, config=config)
+    optimizer = None
+    if "optimizer" not in run.spec.deepspeed.override:  # what the user overrides is DeepSpeed's to build
+        optimizer = build_optimizer(run.spec.optimizer, model)
+        del config["optimizer"]
+    engine, *_ = deepspeed.initialize(model=model, model_parameters=learning, optimizer=optimizer, config=config)
     keep_gradient_norm(engine)
     if run.world_size == 1 and engine.zero_optimization_stage() == 0:
         # There is nobody to add gradients up with, and copying them there and back costs a tenth of a small step.
@@ -106,7 +112,9 @@ def _prepare_step(run: Run[Tuning], engine: Any, step: int) -> float:
     spec = run.spec
     # Everything random in a step follows from seed, step and rank, so that a resumed run repeats the unbroken one.
     torch.manual_seed(hash((spec.seed, step, run.rank)))
-    rate = learning_rate_at(step, spec.steps, engine.optimizer_params()["lr"], spec.optimizer.warmup_ratio, floor=0.0)
+    chosen = spec.optimizer
+    peak = engine.optimizer_params()["lr"] if engine.optimizer_params() else chosen.learning_rate
+    rate = learning_rate_at(step, spec.steps, peak, chosen.warmup_ratio, chosen.floor, chosen.scheduler, chosen.decay_ratio)
     for group in engine.optimizer.param_groups:
         group["lr"] = rate
     return rate
