@@ -50,10 +50,9 @@ def tokenize_completions(
 
     Raises `BadData` when there is no template, or when it does not say where the answers are.
     """
-    if not tokenizer.chat_template:
-        raise BadData("the model has no chat template, so it is not a chat model; choose one that is, or give chat_template")
+    check_template(tokenizer)
     result = CompletionSet()
-    for example in _encode(rows, tokenizer, loss_on):
+    for example in encode_conversations(rows, tokenizer, loss_on):
         cut = Example(example.tokens[:sequence_length], example.learned[:sequence_length])
         if cut.predictions == 0:
             result.dropped += 1
@@ -63,7 +62,14 @@ def tokenize_completions(
     return result
 
 
-def _encode(rows: Iterable[dict[str, Any]], tokenizer: Any, loss_on: LossOn) -> Iterator[Example]:
+def check_template(tokenizer: Any) -> None:
+    """Raise `BadData` when conversations cannot be written down as the model reads them."""
+    if not tokenizer.chat_template:
+        raise BadData("the model has no chat template, so it is not a chat model; choose one that is, or give chat_template")
+
+
+def encode_conversations(rows: Iterable[dict[str, Any]], tokenizer: Any, loss_on: LossOn) -> Iterator[Example]:
+    """Yield every conversation whole, however long, with what is learned of it."""
     remaining = iter(rows)
     while batch := list(islice(remaining, ROWS_PER_BATCH)):
         rendered = [_render(row["messages"], tokenizer, loss_on) for row in batch]
