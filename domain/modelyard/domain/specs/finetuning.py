@@ -72,6 +72,10 @@ class TuningSpec(JobSpec):
         refuse_cut_matrices(self.optimizer, self.deepspeed)
         return self
 
+    def wanted_schema(self) -> str:
+        """Return the schema of the rows it learns from."""
+        return "chat"
+
     def makes(self, output: str) -> bool:
         """Full fine-tuning has no adapter."""
         return output != "adapter" or self.method != "full"

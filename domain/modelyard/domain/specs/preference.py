@@ -28,7 +28,8 @@ class PreferenceSpec(TuningSpec):
     beta: float = Field(default=0.1, gt=0)
     """How much a step away from the reference counts; with `orpo`, the weight of the odds against the likelihood."""
     loss: Literal["sigmoid", "hinge", "ipo"] = "sigmoid"
-    """Of `dpo`: logistic, hinge (Zhao et al. 2023, arXiv:2305.10425), or squared per token (Azar et al. 2023, arXiv:2310.12036)."""
+    """Of `dpo`: logistic, hinge (Zhao et al. 2023, arXiv:2305.10425), or squared and per token (Azar et al. 2023,
+    arXiv:2310.12036)."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
     """Of `dpo` with `sigmoid`: share of pairs that may be the wrong way round."""
     desirable_weight: float = Field(default=1.0, gt=0)
@@ -44,6 +45,10 @@ class PreferenceSpec(TuningSpec):
     optimizer: OptimizerSpec = Field(default_factory=_default_optimizer)
     """The default learning rate is 5e-5, for `full` 5e-6."""
 
+    def wanted_schema(self) -> str:
+        """Return the schema of the rows it learns from."""
+        return "rated" if self.objective == "kto" else "preference"
+
     @model_validator(mode="after")
     def _has_a_reference(self) -> "PreferenceSpec":
         if self.method == "full" and self.objective != "orpo":
@@ -57,7 +62,9 @@ class PreferenceSpec(TuningSpec):
     def _reads_what_is_given(self) -> "PreferenceSpec":
         for name, objective in OPTIONS.items():
             if self.objective != objective and getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"{name} is an option of objective {objective} only, and this one is {self.objective}; leave it out")
+                raise ValueError(
+                    f"{name} is an option of objective {objective} only, and this one is {self.objective}; leave it out"
+                )
         if self.label_smoothing and self.loss != "sigmoid":
             raise ValueError(f"label_smoothing belongs to loss sigmoid, and this one is {self.loss}; leave it out")
         return self

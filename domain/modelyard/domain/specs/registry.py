@@ -11,11 +11,20 @@ from modelyard.domain.specs.deployment import DeploySpec
 from modelyard.domain.specs.evaluation import EvaluateSpec
 from modelyard.domain.specs.finetuning import FinetuneSpec
 from modelyard.domain.specs.monitoring import MonitorSpec
+from modelyard.domain.specs.preference import PreferenceSpec
 from modelyard.domain.specs.pretraining import PretrainSpec
 from modelyard.domain.specs.prompts import PromptSpec
 
 Spec = Annotated[
-    PrepareSpec | ImportSpec | PretrainSpec | FinetuneSpec | PromptSpec | EvaluateSpec | DeploySpec | MonitorSpec,
+    PrepareSpec
+    | ImportSpec
+    | PretrainSpec
+    | FinetuneSpec
+    | PreferenceSpec
+    | PromptSpec
+    | EvaluateSpec
+    | DeploySpec
+    | MonitorSpec,
     Field(discriminator="kind"),
 ]
 
@@ -44,6 +53,7 @@ KINDS: dict[str, Kind] = {
     "import": Kind(ImportSpec, "prepare", {"model": "model"}, wants_gpu=False),
     "pretrain": Kind(PretrainSpec, "pretrain", {"model": "model"}, can_resume=True, is_distributed=True),
     "finetune": Kind(FinetuneSpec, "finetune", {"model": "model", "adapter": "model"}, can_resume=True, is_distributed=True),
+    "preference": Kind(PreferenceSpec, "finetune", {"model": "model", "adapter": "model"}, can_resume=True, is_distributed=True),
     "prompt": Kind(PromptSpec, "prompt", {"prompt": "prompt"}),
     "evaluate": Kind(EvaluateSpec, "evaluate", {"evaluation": "evaluation"}),
     "deploy": Kind(DeploySpec, "deploy", {"deployment": "deployment"}, is_service=True),

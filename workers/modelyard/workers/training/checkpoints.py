@@ -1,7 +1,7 @@
 """What every training checkpoint holds beside DeepSpeed's state: where the run stood, and how many ranks wrote it."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ class Progress:
     """Optimizer steps done."""
     first_validation_loss: float | None = None
     last_validation_loss: float | None = None
+    first_validation: dict[str, float] = field(default_factory=dict)
+    """All metrics of the first validation, the loss among them."""
+    last_validation: dict[str, float] = field(default_factory=dict)
     world_size: int = 1
 
 

@@ -147,7 +147,8 @@ def _validate(run: Run[Tuning], engine: Any, method: Method, progress: Progress)
     mean = metrics["validation_loss"]
     if not math.isfinite(mean):
         raise NotFinite(f"the validation loss is {mean} at step {progress.step}")
-    progress.last_validation_loss = mean
+    progress.last_validation_loss, progress.last_validation = mean, metrics
+    progress.first_validation = progress.first_validation or metrics
     run.metrics(progress.step, **metrics)
     run.phase("step")
     return mean
