@@ -4,8 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from modelyard.domain.specs.finetuning import TuningSpec
-from modelyard.domain.specs.optimization import OptimizerSpec
+from modelyard.domain.specs.finetuning import TuningOptimizerSpec, TuningSpec
 
 PEAK_LEARNING_RATE = {"full": 5e-6, "lora": 5e-5, "dora": 5e-5, "qlora": 5e-5}
 """Where the spec says nothing: a tenth of what supervised tuning takes or less, since the model is to stay near what it was."""
@@ -13,8 +12,8 @@ OPTIONS = {"loss": "dpo", "label_smoothing": "dpo", "desirable_weight": "kto", "
 """Field -> the one objective that reads it."""
 
 
-def _default_optimizer(data: dict[str, Any]) -> OptimizerSpec:
-    return OptimizerSpec(learning_rate=PEAK_LEARNING_RATE[data.get("method", "lora")], weight_decay=0.0)
+def _default_optimizer(data: dict[str, Any]) -> TuningOptimizerSpec:
+    return TuningOptimizerSpec(learning_rate=PEAK_LEARNING_RATE[data.get("method", "lora")], weight_decay=0.0)
 
 
 class PreferenceSpec(TuningSpec):
@@ -42,7 +41,7 @@ class PreferenceSpec(TuningSpec):
     """Lay the answers of a batch end to end without one seeing another. Without it a batch is padded to its longest one."""
     micro_batch_size: int = Field(default=4, ge=1)
     """Pairs (with `kto`: rated answers) per rank and forward pass."""
-    optimizer: OptimizerSpec = Field(default_factory=_default_optimizer)
+    optimizer: TuningOptimizerSpec = Field(default_factory=_default_optimizer)
     """The default learning rate is 5e-5, for `full` 5e-6."""
 
     def wanted_schema(self) -> str:

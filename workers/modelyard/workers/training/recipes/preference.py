@@ -10,6 +10,7 @@ from modelyard.domain.specs.preference import PreferenceSpec
 from modelyard.workers.dataset import open_dataset
 from modelyard.workers.libraries import configure_libraries
 from modelyard.workers.recipe import Run, run_recipe
+from modelyard.workers.run_manifest import record_manifest
 from modelyard.workers.training.allocation import keep_freed_memory
 from modelyard.workers.training.checkpoints import read_progress
 from modelyard.workers.training.distributed import device_of_rank, join_ranks, leave_ranks, sum_over_ranks
@@ -36,6 +37,7 @@ def main(run: Run[PreferenceSpec]) -> None:
     configure_libraries(run.device)
     keep_freed_memory()
     join_ranks(run)
+    record_manifest(run)
 
     run.progress(0.0, "tokenizing the answers")
     answers = read_judged_answers(run, dataset, model_folder)
