@@ -64,6 +64,23 @@ class TestMakeCharts:
         }
         assert charts[0].title == "loss"
 
+    def test_ranks_share_a_chart_and_what_was_learned_comes_before_what_it_cost(self) -> None:
+        names = [
+            "fastest_forward_seconds",
+            "mfu",
+            "peak_memory_bytes",
+            "slowest_forward_seconds",
+            "smallest_peak_memory_bytes",
+            "z",
+        ]
+        charts = make_charts([Curve(name, [(1, 2.0)], 1, 0, 2.0, 2.0) for name in names])
+        assert [(chart.title, chart.labels) for chart in charts] == [
+            ("z", ["z"]),
+            ("forward seconds", ["fastest rank", "slowest rank"]),
+            ("mfu", ["mfu"]),
+            ("peak memory bytes", ["largest of a rank", "smallest of a rank"]),
+        ]
+
     def test_curves_share_one_axis(self) -> None:
         assert join([[(1, 10.0), (3, 30.0)], [(2, 20.0)]]) == [[1, 2, 3], [10.0, None, 30.0], [None, 20.0, None]]
 

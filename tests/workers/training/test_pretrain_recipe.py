@@ -1,5 +1,6 @@
 """Pre-training by real ranks: it learns, it resumes exactly, it says why it stops."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +46,25 @@ class TestPretrain:
             values = unbroken.metric(name)
             assert list(values) == list(range(1, STEPS + 1))
             assert all(value > 0 for value in values.values())
+
+    def test_what_steps_cost_the_machine_is_measured_and_the_slowest_rank_named(self, unbroken: Any) -> None:
+        assert list(unbroken.metric("model_flops_per_second")) == list(range(1, STEPS + 1))
+        assert "mfu" not in unbroken.events("metric")[0]["values"], "there is no peak of a processor to hold it against"
+        looks = [1, 10, STEPS]
+        slowest, fastest = unbroken.metric("slowest_forward_seconds"), unbroken.metric("fastest_forward_seconds")
+        assert list(slowest) == looks
+        assert all(0 < fastest[step] <= slowest[step] < 60 for step in looks)
+        assert set(unbroken.metric("slowest_rank").values()) <= {0.0, 1.0}
+        assert all(0 <= share < 1 for share in unbroken.metric("data_wait_share").values())
+        assert all(50e6 < peak < 20e9 for peak in unbroken.metric("peak_memory_bytes").values())
+
+    def test_what_it_ran_with_is_told_and_lies_beside_the_model(self, unbroken: Any) -> None:
+        (event,) = unbroken.events("manifest")
+        manifest = event["manifest"]
+        assert (manifest["world_size"], manifest["device"], manifest["spec"]["steps"]) == (2, "cpu", STEPS)
+        assert manifest["torch"]["threads"] == 1
+        assert str(unbroken.folder.parent) not in json.dumps(manifest)
+        assert json.loads((unbroken.folder / "outputs" / "model" / "run_manifest.json").read_text()) == manifest
 
     def test_the_model_loads_from_safetensors_and_scores_as_reported(self, unbroken: Any) -> None:
         from transformers import AutoModelForCausalLM, AutoTokenizer

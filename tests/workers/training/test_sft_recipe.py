@@ -81,6 +81,9 @@ class TestFinetune:
         for name in ("loss", "learning_rate", "gradient_norm", "mean_token_accuracy", "tokens_per_second"):
             assert list(unbroken.metric(name)) == [1, 2, 3, 4]
         assert all(norm > 0 for norm in unbroken.metric("gradient_norm").values())
+        assert list(unbroken.metric("model_flops_per_second")) == [1, 2, 3, 4]
+        assert list(unbroken.metric("data_wait_share")) == list(unbroken.metric("peak_memory_bytes")) == [1, 4]
+        assert "slowest_rank" not in unbroken.events("metric")[1]["values"], "there is only one"
 
     @pytest.mark.parametrize("method", ["lora", "dora"])
     def test_the_merged_model_answers_as_base_and_adapter_do(

@@ -6,8 +6,12 @@ from typing import Any
 
 from modelyard.api.dashboard.formatting import show_label, show_value
 from modelyard.domain.jobs.curves import Curve
+from modelyard.domain.jobs.measurements import is_of_machine
 
 SIDES = {"train_": "train", "validation_": "validation", "eval_": "validation", "heldout_": "held out"}
+RANKS = {"smallest_": "smallest of a rank", "slowest_": "slowest rank", "fastest_": "fastest rank"}
+"""How a metric's name tells which rank's value it is; without, it is the largest."""
+PREFIXES = {**SIDES, **RANKS}
 """How a metric's name tells what it was measured on."""
 
 
@@ -51,13 +55,13 @@ def make_charts(curves: Sequence[Curve]) -> list[Chart]:
     return [_make_chart(metric, members) for metric, members in sorted(groups.items(), key=_importance)]
 
 
-def _importance(group: tuple[str, Any]) -> tuple[bool, str]:
-    return group[0] != "loss", group[0]
+def _importance(group: tuple[str, Any]) -> tuple[bool, bool, str]:
+    return group[0] != "loss", is_of_machine(group[0]), group[0]
 
 
 def _split(name: str) -> tuple[str, str]:
-    prefix = next((prefix for prefix in SIDES if name.startswith(prefix)), "")
-    return name.removeprefix(prefix), SIDES.get(prefix, "train")
+    prefix = next((prefix for prefix in PREFIXES if name.startswith(prefix)), "")
+    return name.removeprefix(prefix), PREFIXES.get(prefix, "largest of a rank" if is_of_machine(name) else "train")
 
 
 def _make_chart(metric: str, members: list[tuple[str, Curve]]) -> Chart:

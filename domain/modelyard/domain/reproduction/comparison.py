@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from modelyard.domain.jobs.measurements import is_of_machine
+
 Points = Mapping[tuple[int, str], float | None]
 """(step, metric) -> value, None where it was not finite."""
 Digests = Mapping[tuple[str, str], str]
 """(output, file) -> SHA-256."""
-MACHINE_SUFFIXES = ("per_second", "_seconds", "_bytes", "_share", "mfu", "_rank")
-"""How the names of metrics end that measure the machine, not the model: they differ from run to run."""
 DESCRIPTIONS = frozenset({"model_card.md", "run_manifest.json", "report.html", "README.md"})
 """Files that tell how an output came about, its times and ids among it."""
 
@@ -74,7 +74,7 @@ class Results:
 
 def compare(original: Results, reproduction: Results) -> Comparison:
     """Hold a run against its reproduction."""
-    shared = sorted(key for key in original.points.keys() & reproduction.points.keys() if not key[1].endswith(MACHINE_SUFFIXES))
+    shared = sorted(key for key in original.points.keys() & reproduction.points.keys() if not is_of_machine(key[1]))
     files = sorted(key for key in original.files.keys() | reproduction.files.keys() if key[1] not in DESCRIPTIONS)
     return Comparison(
         points=len(shared),

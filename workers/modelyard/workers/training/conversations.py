@@ -33,6 +33,10 @@ class Conversations:
         """Return how many tokens count in an optimizer step, over all its rounds and ranks."""
         return sum(self.train.examples[number].predictions for number in self.course.step(step))
 
+    def count(self, step: int) -> int:
+        """Return how many conversations are read in an optimizer step."""
+        return len(self.course.step(step))
+
     def tokens(self, step: int) -> int:
         """Return how many tokens are read in an optimizer step, padding not counted."""
         return sum(len(self.train.examples[number].tokens) for number in self.course.step(step))

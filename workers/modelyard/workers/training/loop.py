@@ -12,6 +12,7 @@ from modelyard.workers.training.batches import Batches, Order
 from modelyard.workers.training.distributed import sum_over_ranks
 from modelyard.workers.training.schedule import learning_rate_at
 from modelyard.workers.training.token_store import TokenStore
+from modelyard.workers.training.waiting import WaitClock
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Step:
     stops: bool
     """Whether the runner asked to stop."""
     seconds: float
+    waited_seconds: float
+    """Of these, until the batches of this rank were there."""
 
 
 def open_batches(run: Run[PretrainSpec], engine: Any, store: TokenStore) -> Batches:
@@ -43,7 +46,8 @@ def do_step(run: Run[PretrainSpec], engine: Any, batches: Batches, number: int) 
     rate = set_learning_rate(run.spec, engine, number)
     total = torch.zeros((), device=engine.device)
     rounds = 0
-    for batch in batches.of_step(number):
+    clock = WaitClock()
+    for batch in clock.watch(batches.of_step(number)):
         loss = engine(batch)
         engine.backward(loss)
         engine.step()
@@ -53,7 +57,7 @@ def do_step(run: Run[PretrainSpec], engine: Any, batches: Batches, number: int) 
     norm = float(engine.get_global_grad_norm() or 0.0)
     asked = run.rank == 0 and run.stop_requested() is not None
     loss_sum, stops = sum_over_ranks(float(total) / rounds, float(asked))
-    return Step(loss_sum / run.world_size, rate, norm, bool(stops), time.monotonic() - began)
+    return Step(loss_sum / run.world_size, rate, norm, bool(stops), time.monotonic() - began, clock.seconds)
 
 
 def set_learning_rate(spec: PretrainSpec, engine: Any, step: int) -> float:

@@ -11,6 +11,7 @@ from modelyard.workers.recipe import NotFinite, Run, Stopped
 from modelyard.workers.training.checkpoints import ENGINE_STATE, Progress
 from modelyard.workers.training.deepspeed_config import derive_config
 from modelyard.workers.training.distributed import leave_ranks, sum_over_ranks
+from modelyard.workers.training.flops import Work
 from modelyard.workers.training.gradient_norm import keep_gradient_norm
 from modelyard.workers.training.schedule import learning_rate_at
 from modelyard.workers.training.tuned_model import Tuning, load_tuned_model
@@ -24,6 +25,10 @@ class Outcome:
     tokens: int
     """Tokens that went through the model, padding not counted."""
     metrics: dict[str, float] = field(default_factory=dict)
+    work: Work | None = None
+    """What the model's operations are counted by; None where a step does more than one pass over its tokens."""
+    waited_seconds: float | None = None
+    """How long this rank waited for its data."""
 
 
 class Method(Protocol):
@@ -73,9 +78,11 @@ def run_steps(run: Run[Tuning], engine: Any, method: Method, progress: Progress)
     Raises `NotFinite`, and `Stopped` after saving.
     """
     from modelyard.workers.training.saving import Saver
+    from modelyard.workers.training.watching import Watch
 
     spec = run.spec
     seconds = 0.0
+    watch = Watch(run, engine.module, engine.module)
     if progress.first_validation_loss is None:
         progress.first_validation_loss = _validate(run, engine, method, progress)
     run.phase("step")
@@ -91,7 +98,8 @@ def run_steps(run: Run[Tuning], engine: Any, method: Method, progress: Progress)
             outcome = method.describe(progress.step, totals)
             seconds += elapsed
             progress.step += 1
-            _report(run, progress.step, outcome, rate, norm, elapsed)
+            measures = watch.measure(progress.step, elapsed, outcome.waited_seconds, outcome.work)
+            _report(run, progress.step, outcome, rate, norm, elapsed, measures)
             measured = {"loss": outcome.loss}
             is_last, pauses = progress.step == spec.steps, run.pauses_at(progress.step)
             if progress.step % spec.evaluate_every == 0 or is_last or pauses:
@@ -120,7 +128,9 @@ def _prepare_step(run: Run[Tuning], engine: Any, step: int) -> float:
     return rate
 
 
-def _report(run: Run[Tuning], step: int, outcome: Outcome, rate: float, norm: float, seconds: float) -> None:
+def _report(
+    run: Run[Tuning], step: int, outcome: Outcome, rate: float, norm: float, seconds: float, measures: dict[str, float]
+) -> None:
     """Record what a step came to. Raises `NotFinite`."""
     # ZeRO silently skips a step whose gradients overflow: the loss stays finite, and nothing is learned any more.
     if not (math.isfinite(outcome.loss) and math.isfinite(norm)):
@@ -130,7 +140,7 @@ def _report(run: Run[Tuning], step: int, outcome: Outcome, rate: float, norm: fl
         )
     run.metrics(
         step, loss=outcome.loss, learning_rate=rate, gradient_norm=norm, **outcome.metrics,
-        tokens_per_second=outcome.tokens / seconds,
+        tokens_per_second=outcome.tokens / seconds, **measures,
     )  # fmt: skip
     run.progress(step / run.spec.steps, f"step {step} of {run.spec.steps}, loss {outcome.loss:.3f}")
 

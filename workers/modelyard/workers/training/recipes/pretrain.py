@@ -17,6 +17,7 @@ from modelyard.workers.training.architecture import build_model, save_model
 from modelyard.workers.training.checkpoints import ENGINE_STATE, Progress, read_progress
 from modelyard.workers.training.corpus import TOKENIZER_FILE, Corpus, prepare_corpus
 from modelyard.workers.training.distributed import join_ranks, leave_ranks
+from modelyard.workers.training.flops import Work
 
 MOST_METRIC_POINTS = 2000
 
@@ -84,9 +85,11 @@ def _train(run: Run[PretrainSpec], engine: Any, corpus: Corpus, progress: Progre
     from modelyard.workers.training.loop import do_step, open_batches
     from modelyard.workers.training.saving import Saver
     from modelyard.workers.training.validation import validate
+    from modelyard.workers.training.watching import Watch
 
     spec, first, seconds = run.spec, progress.step, 0.0
-    tokens_per_step = engine.train_batch_size() * spec.sequence_length
+    work = _work_of_step(spec, engine, corpus)
+    watch = Watch(run, engine.module.model, engine.module)
     if progress.first_validation_loss is None:
         progress.first_validation_loss = validate(run, engine, corpus.heldout, progress)
     files = {TOKENIZER_FILE: corpus.tokenizer.backend_tokenizer.to_str()}
@@ -98,7 +101,7 @@ def _train(run: Run[PretrainSpec], engine: Any, corpus: Corpus, progress: Progre
             seconds += step.seconds
             is_last = progress.step == spec.steps
             stops = step.stops or run.pauses_at(progress.step)
-            _report(run, progress.step, step, tokens_per_step)
+            _report(run, progress.step, step, work, watch)
             measured = {"loss": step.loss}
             if progress.step % spec.evaluate_every == 0 or is_last or run.pauses_at(progress.step):
                 measured["validation_loss"] = validate(run, engine, corpus.heldout, progress)
@@ -108,10 +111,18 @@ def _train(run: Run[PretrainSpec], engine: Any, corpus: Corpus, progress: Progre
                 saver.wait()
                 leave_ranks()
                 raise Stopped
-    return (progress.step - first) * tokens_per_step, seconds
+    return (progress.step - first) * work.tokens, seconds
 
 
-def _report(run: Run[PretrainSpec], number: int, step: Any, tokens_per_step: int) -> None:
+def _work_of_step(spec: PretrainSpec, engine: Any, corpus: Corpus) -> Work:
+    tokens = engine.train_batch_size() * spec.sequence_length
+    # A token of a long document has more to look back on, so the mean length counts too little rather than too much.
+    mean_length = corpus.train.token_count / max(1, corpus.train.document_count)
+    span = spec.sequence_length if spec.documents == "joined" else min(spec.sequence_length, mean_length)
+    return Work(tokens, tokens, span)
+
+
+def _report(run: Run[PretrainSpec], number: int, step: Any, work: Work, watch: Any) -> None:
     """Record what a step came to. Raises `NotFinite`."""
     spec = run.spec
     # ZeRO silently skips a step whose gradients overflow: the loss stays finite, and nothing is learned any more. In fp16 it is
@@ -121,11 +132,12 @@ def _report(run: Run[PretrainSpec], number: int, step: Any, tokens_per_step: int
             f"the loss is {step.loss} and the gradient norm {step.gradient_norm} at step {number}; "
             f"lower learning_rate {spec.optimizer.learning_rate}"
         )
+    measured = watch.measure(number, step.seconds, step.waited_seconds, work)  # together with the other ranks
     is_point = number % math.ceil(spec.steps / MOST_METRIC_POINTS) == 0 or number == spec.steps or run.pauses_at(number)
     if is_point:
         run.metrics(
             number, loss=step.loss, learning_rate=step.learning_rate, gradient_norm=step.gradient_norm,
-            tokens_per_second=tokens_per_step / step.seconds,
+            tokens_per_second=work.tokens / step.seconds, **measured,
         )  # fmt: skip
     if is_point or run.is_silent():
         run.progress(number / spec.steps, f"step {number} of {spec.steps}, loss {step.loss:.3f}")

@@ -3,7 +3,7 @@
 import gc
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from modelyard.domain.specs.finetuning import FinetuneSpec
@@ -15,8 +15,10 @@ from modelyard.workers.training.allocation import keep_freed_memory
 from modelyard.workers.training.checkpoints import read_progress
 from modelyard.workers.training.conversations import Conversations, read_conversations
 from modelyard.workers.training.distributed import device_of_rank, join_ranks, leave_ranks, sum_over_ranks
+from modelyard.workers.training.flops import Work
 from modelyard.workers.training.tuned_outputs import Lesson, hand_over, save_weights
 from modelyard.workers.training.tuning_loop import Outcome, run_steps, start_engine
+from modelyard.workers.training.waiting import WaitClock
 
 LEARNED = {
     "last_answer": "the last answer of each conversation",
@@ -76,6 +78,7 @@ class Supervision:
     run: Run[FinetuneSpec]
     engine: Any
     conversations: Conversations
+    clock: WaitClock = field(default_factory=WaitClock)
 
     def learn(self, step: int) -> Sequence[float]:
         """Return this rank's summed loss and right guesses."""
@@ -85,8 +88,10 @@ class Supervision:
         # Every token of the step weighs the same, wherever it lies: DeepSpeed takes the mean over rounds and ranks.
         weight = rounds * self.run.world_size / self.conversations.predictions(step)
         loss_sum = correct_sum = 0.0
-        for round_ in range(rounds):
-            loss, correct = sum_losses(self.engine, self._lay_out(self.conversations.batch(step, round_, self.run.rank)))
+        self.clock.seconds = 0.0
+        batches = (self._lay_out(self.conversations.batch(step, round_, self.run.rank)) for round_ in range(rounds))
+        for batch in self.clock.watch(batches):
+            loss, correct = sum_losses(self.engine, batch)
             self.engine.backward(loss * weight)
             self.engine.step()
             loss_sum += float(loss.detach())
@@ -98,7 +103,9 @@ class Supervision:
         predictions = self.conversations.predictions(step)
         loss_sum, correct_sum = sums
         metrics = {"mean_token_accuracy": correct_sum / predictions}
-        return Outcome(loss_sum / predictions, self.conversations.tokens(step), metrics)
+        tokens, count = self.conversations.tokens(step), self.conversations.count(step)
+        work = Work(tokens, predictions, span=tokens / count)
+        return Outcome(loss_sum / predictions, tokens, metrics, work, self.clock.seconds)
 
     def validate(self) -> dict[str, float]:
         """Measure the mean loss per learned token of the held-out conversations, shared out over the ranks."""
