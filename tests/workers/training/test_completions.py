@@ -77,3 +77,16 @@ class TestTruncate:
         tokenizer.chat_template = None
         with pytest.raises(BadData, match="no chat template"):
             tokenize_completions([row("a", "b")], tokenizer, 64)
+
+    @pytest.mark.parametrize(
+        ("template", "says"),
+        [
+            ("{% if messages %}{{ raise_exception('no system, please') }}{% endif %}", "of user, assistant: no system, please"),
+            ("{% for message in %}", "cannot write a conversation"),
+            ("{{ ''.__class__.__mro__ }}", "unsafe"),
+        ],
+    )
+    def test_refuses_what_a_template_cannot_write(self, tokenizer: Any, template: str, says: str) -> None:
+        tokenizer.chat_template = template
+        with pytest.raises(BadData, match=says):
+            tokenize_completions([row("a", "b")], tokenizer, 64)

@@ -1,6 +1,6 @@
 """The spec of fine-tuning, and what it shares with other ways to tune a model."""
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -19,7 +19,7 @@ class LoraSpec(SpecModel):
     rank: int = Field(default=8, ge=1)
     alpha: int = Field(default=16, ge=1)
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    target_modules: list[str] | Literal["all-linear"] = ["q_proj", "v_proj"]
+    target_modules: Annotated[list[str], Field(min_length=1)] | Literal["all-linear"] = ["q_proj", "v_proj"]
     """Names of the linear layers that are adapted; `all-linear`: every one but the head."""
 
 
