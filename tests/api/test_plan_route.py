@@ -124,3 +124,54 @@ class TestPlan:
     )
     def test_what_submitting_would_refuse(self, api: Api, check_problem: Any, body: Any, field: str, code: str) -> None:
         check_problem(api.client.post("/v1/jobs/plan", json=body), 422, code, field)
+
+
+class TestProbe:
+    def test_a_few_steps_are_a_job_of_their_own(self, api_on_both: Api) -> None:
+        api = api_on_both
+        api.factory.registered("dataset", "corpus")
+        body = {
+            "spec": spec_of("pretrain", steps=5000, save_every=1000),
+            "resources": {"slots": 2},
+            "probe": True,
+            "max_attempts": 3,
+        }
+        response = api.client.post("/v1/jobs/plan", json=body)
+        assert response.status_code == 202
+        probe = response.json()["probe"]
+        assert response.headers["location"] == f"/v1/jobs/{probe['id']}/plan"
+        assert (probe["name"], probe["state"], probe["slots"], probe["max_attempts"]) == ("bard-probe", "queued", 2, 1)
+        assert (probe["spec"]["steps"], probe["spec"]["save_every"]) == (3, 3)
+        (job,) = api.factory.find(select(Job))
+        assert job.is_probe
+
+    def test_what_was_measured_stands_beside_what_was_predicted(self, api_on_both: Api) -> None:
+        api = api_on_both
+        api.factory.registered("dataset", "corpus")
+        ran(api.factory, "pretrain", 2.0, 30.0, steps=4)
+        (job,) = api.factory.find(select(Job))
+        api.factory.update(job, figures={"peak_memory_bytes": 700_000_000})
+        found = api.client.get(f"/v1/jobs/{job.id}/plan").json()
+        assert found["measured"] == {
+            "peak_memory_bytes": 700_000_000,
+            "step_seconds": pytest.approx(2.0),
+            "seconds": pytest.approx(30.0),
+        }
+        assert found["memory"]["rank_bytes"] > 0
+        assert "no past run" in found["time"]["basis"]  # its own time is no prediction of it
+        assert found["start"]["basis"] == "it is succeeded"
+
+    def test_probes_are_no_past_runs(self, api: Api) -> None:
+        api.factory.registered("dataset", "corpus")
+        ran(api.factory, "pretrain", 2.0, 30.0, steps=4)
+        (job,) = api.factory.find(select(Job))
+        api.factory.update(job, is_probe=True)
+        assert "no past run" in plan(api, "pretrain")["time"]["basis"]
+
+    def test_who_may_and_what_can_be_probed(self, api: Api, check_problem: Any) -> None:
+        api.factory.registered("dataset", "corpus")
+        body = {"spec": spec_of("pretrain"), "probe": True}
+        check_problem(api.with_key(api.key("read")).post("/v1/jobs/plan", json=body), 403, "missing_scope")
+        check_problem(api.client.post("/v1/jobs/plan", json={**body, "spec": spec_of("import")}), 422, "invalid_request", "probe")
+        assert api.factory.find(select(Job)) == []
+        check_problem(api.client.get("/v1/jobs/job_none/plan"), 404, "not_found")

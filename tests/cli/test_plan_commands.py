@@ -34,7 +34,7 @@ PLAN: dict[str, Any] = {
     "time": {"expected_seconds": 5400, "low_seconds": 3600, "high_seconds": 7200, "step_seconds": 1, "basis": "one past run"},
     "start": {"expected": "2030-01-01T00:10:00Z", "earliest": "2030-01-01T00:05:00Z", "basis": "from 3 past runs"},
     "cost": {"slots": 2, "expected_slot_hours": 3.0, "slot_hours_per_month": 10, "slot_hours_used": 8.0, "exceeds": "too much"},
-    "held": None, "not_reckoned": None, "warnings": [],
+    "held": None, "not_reckoned": None, "warnings": [], "probe": None,
     "suggestion": {"changes": {"spec.micro_batch_size": 2}, "why": ["smaller passes"], "rank_bytes": 2**29},
 }  # fmt: skip
 
@@ -96,6 +96,8 @@ class TestCommands:
         assert "no past run" in said
         assert json.loads(command("plan", str(file), "--json"))["kind"] == "pretrain"
         assert list(client.list_jobs(10)) == []
+        assert "probe: job_" in command("plan", str(file), "--probe")
+        assert [job["name"] for job in client.list_jobs(10)] == ["bard-probe"]
 
     @pytest.mark.usefixtures("client")
     def test_preview_says_what_is_missing(self, command: Command, factory: Factory, tmp_path: Path) -> None:

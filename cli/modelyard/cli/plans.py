@@ -25,6 +25,10 @@ def say_notes(plan: Document) -> list[str]:
         notes.append(f"it would be held: {plan['held']}")
     if plan["cost"]["exceeds"]:
         notes.append(f"quota: {plan['cost']['exceeds']}")
+    if plan["probe"]:
+        notes.append(
+            f"probe: {plan['probe']['id']} ({plan['probe']['state']}); GET /v1/jobs/{plan['probe']['id']}/plan shows what it took"
+        )
     memory, suggestion = plan["memory"], plan["suggestion"]
     if memory and memory["fits"] is False:
         notes.append("It fits on no machine that serves its queue." + ("" if suggestion else " Nothing that was tried helps."))

@@ -1,5 +1,7 @@
 """Commands that look at a job before it runs: plan and preview."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
@@ -15,12 +17,17 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def plan(file: JobFile, json: JsonOption = False, data_dir: ClientDataDir = None) -> None:
+def plan(
+    file: JobFile,
+    probe: Annotated[bool, typer.Option("--probe", help="Also run three steps of it, as a job of its own, to measure.")] = False,
+    json: JsonOption = False,
+    data_dir: ClientDataDir = None,
+) -> None:
     """Say what a job will need: memory, disk, tokens, time, cost, when it would start. Creates nothing."""
     from modelyard.cli.console import print_json, print_table, results
     from modelyard.cli.plans import list_rows, say_notes
 
-    found = _ask("/v1/jobs/plan", file, data_dir)
+    found = _ask("/v1/jobs/plan", file, data_dir, {"probe": True} if probe else {})
     if json:
         print_json(found)
         return
@@ -47,11 +54,11 @@ def preview(
     results().print("\n".join(say_preview(found)), markup=False, soft_wrap=True)
 
 
-def _ask(path: str, file: str, data_dir: ClientDataDir) -> dict[str, Any]:
+def _ask(path: str, file: str, data_dir: ClientDataDir, options: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
     from modelyard.cli.client import connect
     from modelyard.cli.documents import read_job
 
     body = read_job(file)
     with connect(data_dir) as client:
-        found: dict[str, Any] = client.post(path, body)
+        found: dict[str, Any] = client.post(path, {**body, **options})
     return found

@@ -8,15 +8,16 @@ LOGIT_COPIES = 3
 """The log-softmax, and two gradients on the way back: all in fp32, each (learned tokens, vocabulary)."""
 LOGITS_AT_A_TIME = {"cpu": 2**24, "gpu": 2**26}
 """Where pre-training makes, uses and drops its logits a few rows at a time, so many exist at once."""
-HOLES = {"cpu": 0.5, "gpu": 0.0}
-"""Share of what a layer makes and drops again that stays with the process: glibc cannot reuse the hole an aligned block leaves
-between others (measured); PyTorch's allocator for GPUs can."""
+HOLES = {"pretrain": 0.75, "finetune": 0.5}
+"""Of what a layer makes and drops again on a CPU, this share stays with the process (measured): glibc cannot use the hole again
+that an aligned block leaves between others, and pre-training asks it to give nothing back. PyTorch's allocator for GPUs can."""
 
 
-def predict_activations(setup: Setup) -> Piece:
+def predict_activations(setup: Setup, kind: str) -> Piece:
     """Activations of all layers of one forward pass."""
     shape, tokens, per = setup.shape, setup.tokens_per_pass, setup.element_bytes
-    kept, dropped = count_kept(setup), round((count_made(setup) - count_kept(setup)) * HOLES[setup.accelerator])
+    share = HOLES[kind] if setup.accelerator == "cpu" else 0.0
+    kept, dropped = count_kept(setup), round((count_made(setup) - count_kept(setup)) * share)
     one = f"{kept:,} numbers kept" + (f" + {dropped:,} in holes between them" if dropped else "")
     if setup.checkpoints_activations:
         inputs = shape.layers * shape.hidden_size

@@ -18,6 +18,11 @@ QUANTIZED_BYTES = 0.516
 """4-bit NormalFloat with doubly quantized scales: 4.127 bits (Dettmers et al. 2023, arXiv:2305.14314)."""
 LIBRARIES_BYTES = {"pretrain": 440 * 2**20, "finetune": 480 * 2**20}
 """What a process holds once it has imported all it needs and read a small dataset (measured, Linux, CPU)."""
+EXCHANGE_BYTES = 76 * 2**20
+"""What gloo and its threads take in each of several ranks on CPUs (measured)."""
+EXCHANGED = {0: 0.0, 1: 0.7, 2: 2.5, 3: 4.3}
+"""ZeRO stage -> copies of all gradients that are made on the way between ranks on CPUs and stay with the process (measured, two
+ranks)."""
 BUCKET_ELEMENTS = 500_000_000
 """DeepSpeed's default size of the buffer gradients travel in."""
 
@@ -48,7 +53,13 @@ def predict_memory(setup: Setup, kind: str) -> Memory:
     """The pieces of one rank; pieces of nothing are left out."""
     libraries = Piece("libraries", LIBRARIES_BYTES[kind], "Python, torch, transformers and DeepSpeed as imported (measured)")
     weights, states = _weights(setup), _states(setup)
-    passing = [_gradients(setup), _buckets(setup), predict_activations(setup), predict_logits(setup, kind == "pretrain")]
+    passing = [
+        _gradients(setup),
+        _buckets(setup),
+        _exchange(setup),
+        predict_activations(setup, kind),
+        predict_logits(setup, kind == "pretrain"),
+    ]
     closing = (libraries, _merge(setup)) if setup.adapter is not None else ()
     if setup.accelerator == "cpu":
         return Memory(_some(libraries, weights, states, *passing), closing=closing)
@@ -100,6 +111,15 @@ def _buckets(setup: Setup) -> Piece:
     own = setup.trainable_parameters * STATE_BYTES // setup.ranks
     said = f"{count:,} gradients × {per} bytes in one piece, and the rank's share in fp32 while the optimizer works"
     return Piece("gradient buckets", count * per + own, said)
+
+
+def _exchange(setup: Setup) -> Piece:
+    """What ranks on CPUs copy to talk to each other; GPUs read each other's memory."""
+    if setup.ranks == 1 or setup.accelerator == "gpu":
+        return Piece("exchange", 0, "")
+    copies, sent = EXCHANGED[setup.zero_stage], setup.trainable_parameters * setup.element_bytes
+    said = f"{EXCHANGE_BYTES // 2**20} MiB of gloo and its threads, and {copies} copies of the gradients (measured)"
+    return Piece("exchange", EXCHANGE_BYTES + round(copies * sent), said)
 
 
 def _merge(setup: Setup) -> Piece:

@@ -18,6 +18,7 @@ from modelyard.workers.training.checkpoints import ENGINE_STATE, Progress, read_
 from modelyard.workers.training.corpus import TOKENIZER_FILE, Corpus, prepare_corpus
 from modelyard.workers.training.distributed import join_ranks, leave_ranks
 from modelyard.workers.training.flops import Work
+from modelyard.workers.training.peak_memory import measure_peak
 
 MOST_METRIC_POINTS = 2000
 
@@ -53,7 +54,7 @@ def main(run: Run[PretrainSpec]) -> None:
     if run.rank == 0:
         _write_card(run, folder, facts, figures)
     run.output("model", "model", name=spec.name, role="pretrained", **facts, **figures)
-    run.figures(parameters=parameters, **figures)
+    run.figures(parameters=parameters, peak_memory_bytes=measure_peak(run), **figures)
     leave_ranks()
 
 

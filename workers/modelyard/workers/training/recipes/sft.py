@@ -16,6 +16,7 @@ from modelyard.workers.training.checkpoints import read_progress
 from modelyard.workers.training.conversations import Conversations, read_conversations
 from modelyard.workers.training.distributed import device_of_rank, join_ranks, leave_ranks, sum_over_ranks
 from modelyard.workers.training.flops import Work
+from modelyard.workers.training.peak_memory import measure_peak
 from modelyard.workers.training.tuned_outputs import Lesson, hand_over, save_weights
 from modelyard.workers.training.tuning_loop import Outcome, run_steps, start_engine
 from modelyard.workers.training.waiting import WaitClock
@@ -68,6 +69,7 @@ def main(run: Run[FinetuneSpec]) -> None:
         summary = f"Fine-tuned ({spec.method}) on {LEARNED[spec.loss_on]}; everything else was context only."
         sample = conversations.heldout.examples[0].tokens.tolist()
         hand_over(run, model_folder, Lesson(conversations.tokenizer, sample, summary, {}), figures, started)
+    run.figures(peak_memory_bytes=measure_peak(run))
     leave_ranks()
 
 

@@ -1,0 +1,119 @@
+"""What a plan predicts is what then happens: peak memory within 10 %, time within 25 %, on CPUs."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelyard.domain.jobs.queues import Shape
+from modelyard.domain.planning.durations import PastRun, predict_training
+from modelyard.domain.planning.memory import predict_memory
+from modelyard.domain.planning.setups import Setup
+from modelyard.domain.planning.tokens import Row, Sample, predict_tokens
+from modelyard.domain.planning.translation import read_setup
+from modelyard.domain.planning.work import count_step_operations
+from modelyard.domain.specs import parse_spec
+from modelyard.workers.training.light_tokenizer import LightTokenizer
+from modelyard.workers.training.preview import tokenize_row
+
+SMOLLM2_135M = {
+    "vocab_size": 49152, "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
+    "num_attention_heads": 9, "num_key_value_heads": 3, "tie_word_embeddings": True, "max_position_embeddings": 8192,
+}  # fmt: skip
+SMALL = {"hidden_size": 384, "intermediate_size": 1024, "layers": 6, "heads": 6, "key_value_heads": 6}
+PRETRAIN = {
+    "kind": "pretrain",
+    "name": "p",
+    "dataset": "d",
+    "vocabulary_size": 2000,
+    "architecture": SMALL,
+    "sequence_length": 128,
+}
+MIDDLE = {"hidden_size": 448, "intermediate_size": 1200, "layers": 8, "heads": 7, "key_value_heads": 7}
+FINETUNE = {"kind": "finetune", "name": "f", "model": "m", "dataset": "d", "sequence_length": 768, "micro_batch_size": 1}
+pytestmark = pytest.mark.slow
+
+
+def run(folder: Path, spec: dict[str, Any], inputs: dict[str, Path], ranks: int = 1) -> list[dict[str, float]]:
+    """Run a recipe; return what each rank took."""
+    folder.mkdir()
+    document = {"spec": spec, "inputs": {name: {"path": str(path)} for name, path in inputs.items()}}
+    (folder / "run.json").write_text(json.dumps(document))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    shared = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1"}
+    command = [sys.executable, "-m", "tests.workers.training.measured_rank", spec["kind"], str(folder)]
+    path = os.pathsep.join(sys.path)
+    processes = [
+        subprocess.Popen(
+            command, env={**shared, "MASTER_PORT": port, "RANK": str(rank), "LOCAL_RANK": str(rank), "PYTHONPATH": path},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for rank in range(ranks)
+    ]  # fmt: skip
+    logs = [process.communicate(timeout=300)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * ranks, logs
+    return [json.loads((folder / f"took-{rank}.json").read_text()) for rank in range(ranks)]
+
+
+def setup_of(spec: dict[str, Any], ranks: int = 1, config: dict[str, Any] | None = None) -> Setup:
+    setup = read_setup(parse_spec(spec), config, Shape(ranks, "cpu"), "cpu")
+    assert setup is not None
+    return setup
+
+
+def difference(took: dict[str, float], predicted: int) -> float:
+    """By how much the prediction is too high or too low, as a share; what was imported is on neither side."""
+    return (predicted - took["imported"]) / (took["peak"] - took["imported"]) - 1
+
+
+class TestMemory:
+    @pytest.mark.parametrize(("zero_stage", "ranks", "size"), [(0, 1, SMALL), (2, 2, MIDDLE)])
+    def test_pre_training(self, poems: Path, tmp_path: Path, zero_stage: int, ranks: int, size: dict[str, int]) -> None:
+        changes = {"architecture": size, "micro_batch_size": 16 // ranks, "steps": 3, "deepspeed": {"zero_stage": zero_stage}}
+        spec = {**PRETRAIN, **changes}
+        predicted = predict_memory(setup_of(spec, ranks), "pretrain").bytes
+        for took in run(tmp_path / "run", spec, {"dataset": poems}, ranks):
+            assert abs(difference(took, predicted)) < 0.10, (took, predicted)
+
+    def test_an_adapter_for_smollm2(self, tiny_model: Path, chat_dataset: Path, tmp_path: Path) -> None:
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+        LlamaForCausalLM(LlamaConfig(**SMOLLM2_135M, eos_token_id=2, pad_token_id=0)).save_pretrained(model)
+        spec = {**FINETUNE, "steps": 2}
+        setup = setup_of(spec, config=json.loads((model / "config.json").read_text()))
+        share = predict_tokens(setup, read_sample(model, chat_dataset)).learned_share
+        assert share is not None
+        predicted = predict_memory(replace(setup, learned_share=share), "finetune").bytes
+        (took,) = run(tmp_path / "run", spec, {"model": model, "dataset": chat_dataset})
+        assert abs(difference(took, predicted)) < 0.10, (took, predicted)
+
+
+def read_sample(model: Path, dataset: Path) -> Sample:
+    """The rows of a dataset as a plan sees them."""
+    tokenizer = LightTokenizer(model)
+    rows = [json.loads(line) for line in (dataset / "train.jsonl").read_text().splitlines()]
+    found = [tokenize_row(row, tokenizer, "last_answer") for row in rows]
+    return Sample([Row(len(ids), learned.index(True), sum(learned)) for ids, learned in found], of=len(rows))
+
+
+class TestTime:
+    def test_a_longer_run_of_the_same_shape(self, poems: Path, tmp_path: Path) -> None:
+        """In CPU seconds, which on an idle machine are the seconds of one rank: a busy one makes no difference then."""
+        spec = {**PRETRAIN, "micro_batch_size": 2}
+        short, medium, long = (
+            run(tmp_path / f"run-{steps}", {**spec, "steps": steps}, {"dataset": poems})[0]["seconds"] for steps in (4, 10, 30)
+        )
+        work = count_step_operations(setup_of(spec))
+        past = PastRun(medium, 10, (medium - short) / 6, work)
+        predicted = predict_training([past], "pretrain", 30, work, "cpu", 1)
+        assert predicted.expected_seconds == pytest.approx(long, rel=0.25)
