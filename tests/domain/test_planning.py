@@ -62,10 +62,18 @@ class TestPredictMemory:
         found = pieces(shape=replace(SHAPE, vocabulary_size=100_000))
         assert found["logits"] == 3 * 128 * 100_000 * 4
 
+    @pytest.mark.parametrize(
+        ("changes", "copied"),
+        [({}, 12 * PARAMETERS), ({"zero_stage": 2, "ranks": 2}, 10 * PARAMETERS), ({"saves_between_steps": False}, 0)],
+    )
+    def test_checkpoints_are_copied_between_steps(self, changes: dict[str, Any], copied: int) -> None:
+        many = {"micro_batch_size": 256}  # activations a single copy at the end finds room in
+        assert pieces(**many, **changes).get("checkpoint copy", 0) == copied
+
     def test_a_gpu_holds_neither_the_libraries_nor_what_is_offloaded(self) -> None:
         memory = predict_memory(replace(SETUP, accelerator="gpu", offload="optimizer", precision="bf16"), "pretrain")
         assert {piece.name for piece in memory.pieces}.isdisjoint({"libraries", "optimizer"})
-        assert [piece.name for piece in memory.offloaded] == ["libraries", "optimizer"]
+        assert [piece.name for piece in memory.offloaded] == ["libraries", "optimizer", "checkpoint copy"]
 
 
 class TestDisk:

@@ -4,6 +4,7 @@ The pieces add up: where one is gone when another comes (activations before the 
 what was freed. What is marked `measured` comes from runs of the recipes; tests repeat three of them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from modelyard.domain.planning.activations import predict_activations, predict_logits
@@ -61,11 +62,12 @@ def predict_memory(setup: Setup, kind: str) -> Memory:
         predict_logits(setup, kind == "pretrain"),
     ]
     closing = (libraries, _merge(setup)) if setup.adapter is not None else ()
+    copy = _checkpoint_copy(setup, passing[-2:])
     if setup.accelerator == "cpu":
-        return Memory(_some(libraries, weights, states, *passing), closing=closing)
+        return Memory(_some(libraries, weights, states, *passing, copy), closing=closing)
     away = {"none": (), "optimizer": (states,), "parameters": (weights, states)}[setup.offload]
     here = [piece for piece in (weights, states) if piece not in away]
-    return Memory(_some(*here, *passing), _some(libraries, *away), closing)
+    return Memory(_some(*here, *passing), _some(libraries, *away, copy), closing)
 
 
 def _some(*pieces: Piece) -> tuple[Piece, ...]:
@@ -120,6 +122,22 @@ def _exchange(setup: Setup) -> Piece:
     copies, sent = EXCHANGED[setup.zero_stage], setup.trainable_parameters * setup.element_bytes
     said = f"{EXCHANGE_BYTES // 2**20} MiB of gloo and its threads, and {copies} copies of the gradients (measured)"
     return Piece("exchange", EXCHANGE_BYTES + round(copies * sent), said)
+
+
+def _checkpoint_copy(setup: Setup, freed: Sequence[Piece]) -> Piece:
+    """What a checkpoint holds is copied between two steps, and written from the copy while training goes on.
+
+    Of a single one at the end the copy takes the place of activations, which are gone by then.
+    """
+    share = setup.ranks if setup.zero_stage >= 1 else 1
+    numbers = STATES[setup.optimizer] + (setup.zero_stage > 0 or setup.precision != "fp32")
+    count, per = setup.trainable_parameters, setup.element_bytes
+    size = count * per + count * numbers * STATE_BYTES // share
+    kept = f"{per} bytes of weights + {numbers * STATE_BYTES} of optimizer states{_say_shared(share)}"
+    said = f"{count:,} learning parameters × ({kept})"
+    if setup.accelerator == "cpu" and not setup.saves_between_steps:
+        return Piece("checkpoint copy", max(size - total_bytes(freed), 0), f"{said}, less what activations took")
+    return Piece("checkpoint copy", size, said)
 
 
 def _merge(setup: Setup) -> Piece:

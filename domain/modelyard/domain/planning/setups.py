@@ -49,6 +49,8 @@ class Setup:
     layout: Layout = "cut"
     learned_share: float = 1.0
     """Share of tokens that are learned; logits are computed for these only."""
+    saves_between_steps: bool = True
+    """Whether a checkpoint is saved before the last step."""
     kept_checkpoints: int = 2
 
     @property

@@ -93,6 +93,7 @@ def _training(
         precision=spec.precision,
         zero_stage=spec.deepspeed.stage_for(ranks),
         offload=spec.deepspeed.offload,
+        saves_between_steps=spec.save_every < spec.steps,
         adapter=adapter,
     )
     if isinstance(spec, FinetuneSpec):
