@@ -42,7 +42,7 @@ def do_step(run: Run[PretrainSpec], engine: Any, batches: Batches, number: int) 
     """Do the optimizer step of this number, counted from 0."""
     began = time.monotonic()
     # Everything random in a step follows from seed, step and rank, so that a resumed run repeats the unbroken one.
-    torch.manual_seed(hash((run.spec.seed, number, run.rank)))
+    seed_device(engine.device, hash((run.spec.seed, number, run.rank)))
     rate = set_learning_rate(run.spec, engine, number)
     total = torch.zeros((), device=engine.device)
     rounds = 0
@@ -58,6 +58,17 @@ def do_step(run: Run[PretrainSpec], engine: Any, batches: Batches, number: int) 
     asked = run.rank == 0 and run.stop_requested() is not None
     loss_sum, stops = sum_over_ranks(float(total) / rounds, float(asked))
     return Step(loss_sum / run.world_size, rate, norm, bool(stops), time.monotonic() - began, clock.seconds)
+
+
+def seed_device(device: torch.device, seed: int) -> None:
+    """Seed what draws numbers in a step.
+
+    `torch.manual_seed` seeds every kind of accelerator there might be: on a CPU it notes the stack three times, each time,
+    and keeps the notes.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
 
 
 def set_learning_rate(spec: PretrainSpec, engine: Any, step: int) -> float:
