@@ -119,14 +119,6 @@ class TestResume:
         weights = [run.folder / "outputs" / "model" / "model.safetensors" for run in (unbroken, ranks)]
         assert weights[0].read_bytes() == weights[1].read_bytes()
 
-    def test_other_ranks_cannot_continue(
-        self, unbroken: Any, poems: Path, tmp_path: Path, ranks_in: Callable[[Path], Any]
-    ) -> None:
-        ranks = ranks_in(tmp_path / "run")
-        checkpoint = unbroken.folder / "checkpoints" / "step-00000006"
-        assert ranks.run("pretrain", document(poems, checkpoint), ranks=1) == [EXIT_BAD_DATA]
-        assert "written by 2 ranks and cannot be continued by 1" in ranks.events("error")[0]["message"]
-
 
 class TestRefuse:
     def test_training_that_diverges(self, poems: Path, tmp_path: Path, ranks_in: Callable[[Path], Any]) -> None:

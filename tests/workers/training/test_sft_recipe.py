@@ -181,6 +181,11 @@ class TestResume:
 
 
 class TestRefuse:
+    def test_other_ranks_cannot_continue(self, unbroken: Any, start: Start) -> None:
+        checkpoint = unbroken.folder / "checkpoints" / "step-00000002"
+        ranks = start("others", code=EXIT_BAD_DATA, ranks=2, resume_from=checkpoint)
+        assert "written by 1 ranks and cannot be continued by 2" in ranks.events("error")[0]["message"]
+
     @pytest.mark.parametrize(
         ("spec", "says"),
         [

@@ -25,6 +25,10 @@ class Progress:
     """All metrics of the first validation, the loss among them."""
     last_validation: dict[str, float] = field(default_factory=dict)
     world_size: int = 1
+    zero_stage: int | None = None
+    """None in checkpoints of versions that did not note it: then it is the run's own."""
+    sequences_per_step: int | None = None
+    """Over all ranks; kept when a run continues on another number of them."""
 
 
 def write_progress(folder: Path, progress: Progress) -> None:
@@ -32,10 +36,11 @@ def write_progress(folder: Path, progress: Progress) -> None:
     (folder / PROGRESS_FILE).write_text(json.dumps(asdict(progress)), encoding="utf-8")
 
 
-def read_progress(run: Run[Any]) -> Progress:
+def read_progress(run: Run[Any], *, is_elastic: bool = False) -> Progress:
     """Return where the run resumes; a fresh start without `run.resume_from`. Called before the ranks join.
 
-    Raises `DamagedArtifact` if the checkpoint is not what was written, `BadData` if other ranks wrote it.
+    `is_elastic`: any number of ranks may continue what others began. Raises `DamagedArtifact` if the checkpoint is not what
+    was written, `BadData` if the ranks that wrote it are too many or too few.
     """
     if run.resume_from is None:
         return Progress(world_size=run.world_size)
@@ -44,9 +49,44 @@ def read_progress(run: Run[Any]) -> Progress:
         # of each machine has joined, so one look there is enough.
         verify_manifest(run.resume_from)
     progress = Progress(**json.loads((run.resume_from / PROGRESS_FILE).read_text(encoding="utf-8")))
-    if progress.world_size != run.world_size:
+    if progress.world_size != run.world_size and not is_elastic:
         raise BadData(
             f"the checkpoint was written by {progress.world_size} ranks and cannot be continued by {run.world_size}; "
             f"give the job {progress.world_size} slots, or start it anew"
         )
     return progress
+
+
+def load_state(run: Run[Any], engine: Any, progress: Progress, *, is_strict: bool = True) -> None:
+    """Make the engine what it was at `run.resume_from`, whatever ranks and ZeRO stage wrote that. All ranks together."""
+    stage = engine.zero_optimization_stage()
+    if run.resume_from is not None:
+        run.phase("load")
+        if _is_readable_as_it_is(progress, run.world_size, engine):
+            engine.load_checkpoint(str(run.resume_from), tag=ENGINE_STATE, load_module_strict=is_strict)
+        else:
+            _reshard(run.resume_from / ENGINE_STATE, engine, progress)
+    progress.world_size, progress.zero_stage = run.world_size, stage
+
+
+def _is_readable_as_it_is(progress: Progress, ranks: int, engine: Any) -> bool:
+    stage = engine.zero_optimization_stage()
+    is_same_stage = progress.zero_stage in {None, stage}
+    return is_same_stage and (progress.world_size == ranks or not is_divided(engine))
+
+
+def is_divided(engine: Any) -> bool:
+    """Whether each rank keeps a part of the optimizer's state: under ZeRO, and in 16 bits."""
+    return hasattr(engine.optimizer, "dp_process_group") or bool(engine.fp16_enabled())
+
+
+def _reshard(folder: Path, engine: Any, progress: Progress) -> None:
+    from modelyard.workers.training.resharding import load_whole_state, read_whole_state
+
+    if engine.fp16_enabled() and 0 in {engine.zero_optimization_stage(), progress.zero_stage}:
+        raise BadData(
+            f"an fp16 checkpoint of {progress.world_size} ranks under zero_stage {progress.zero_stage} cannot be continued by "
+            f"other ranks or under zero_stage {engine.zero_optimization_stage()}: without ZeRO its scale is kept in another way; "
+            f"take {progress.world_size} slots and zero_stage {progress.zero_stage}"
+        )
+    load_whole_state(engine, read_whole_state(folder))

@@ -18,8 +18,9 @@ from deepspeed.runtime.checkpoint_engine.checkpoint_engine import CheckpointComm
 from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
 
 from modelyard.workers.recipe import NotFinite, Run, Stopped
-from modelyard.workers.training.checkpoints import ENGINE_STATE, Progress, write_progress
+from modelyard.workers.training.checkpoints import ENGINE_STATE, Progress, is_divided, write_progress
 from modelyard.workers.training.distributed import barrier
+from modelyard.workers.training.resharding import NAMES, names_by_group
 from modelyard.workers.training.snapshot import Snapshots, mark_copies, wait_for_copies
 
 PATIENCE_SECONDS = 900.0
@@ -38,6 +39,7 @@ class Saver:
     def __init__(self, run: Run[Any], engine: Any, *, exclude_frozen: bool = False, files: dict[str, str] | None = None) -> None:
         """`exclude_frozen`: leave out weights that do not learn. `files`: texts that belong into each checkpoint, by name."""
         self._run, self._engine, self._exclude_frozen, self._files = run, engine, exclude_frozen, files or {}
+        self._names = {} if is_divided(engine) else {NAMES: names_by_group(engine)}
         self._copier = _CopyingEngine()
         engine.checkpoint_engine = self._copier
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoints", initializer=_stand_back)
@@ -66,7 +68,7 @@ class Saver:
             _marks_of(folder).mkdir(exist_ok=True)
         barrier()  # the first rank of a machine has emptied the folder; nobody may write before that
         self._engine.save_checkpoint(
-            str(folder), tag=ENGINE_STATE, save_latest=False, exclude_frozen_parameters=self._exclude_frozen
+            str(folder), ENGINE_STATE, self._names, save_latest=False, exclude_frozen_parameters=self._exclude_frozen
         )
         parts, copied = self._copier.hand_over(), mark_copies()
         self._pending = self._writer.submit(self._write, folder, parts, copied, replace(progress), began_at, metrics)

@@ -14,7 +14,7 @@ from modelyard.workers.recipe import BadData, NotFinite, Run, Stopped, run_recip
 from modelyard.workers.run_manifest import record_manifest
 from modelyard.workers.training.allocation import keep_freed_memory
 from modelyard.workers.training.architecture import build_model, save_model
-from modelyard.workers.training.checkpoints import ENGINE_STATE, Progress, read_progress
+from modelyard.workers.training.checkpoints import Progress, load_state, read_progress
 from modelyard.workers.training.corpus import TOKENIZER_FILE, Corpus, prepare_corpus
 from modelyard.workers.training.distributed import join_ranks, leave_ranks
 from modelyard.workers.training.flops import Work
@@ -30,8 +30,8 @@ def main(run: Run[PretrainSpec]) -> None:
     # What can be wrong with the inputs shows here, before seconds of imports.
     dataset = open_dataset(run.input("dataset").path, "text")
     base = run.input("model").path if spec.model else None
-    _check_ranks(run)
-    progress = read_progress(run)
+    progress = read_progress(run, is_elastic=True)
+    _keep_batch(run, progress)
     configure_libraries(run.device, is_deterministic=spec.deterministic)
     keep_freed_memory()
     join_ranks(run)
@@ -41,7 +41,7 @@ def main(run: Run[PretrainSpec]) -> None:
     run.phase("compile")
     model = build_model(spec, corpus.tokenizer, base)
     parameters = model.num_parameters()
-    engine = _start_engine(run, model)
+    engine = _start_engine(run, model, progress)
     run.progress(progress.step / spec.steps, f"{parameters / 1e6:.1f} M parameters, {corpus.train.token_count} tokens")
 
     tokens, seconds = _train(run, engine, corpus, progress)
@@ -58,14 +58,19 @@ def main(run: Run[PretrainSpec]) -> None:
     leave_ranks()
 
 
-def _check_ranks(run: Run[PretrainSpec]) -> None:
+def _keep_batch(run: Run[PretrainSpec], progress: Progress) -> None:
+    """Take as many sequences per step as whoever began the run, however many ranks do it now. Raises `BadData`."""
+    begun_with = progress.sequences_per_step
+    if begun_with is not None and run.spec.global_batch_size is None:
+        run.spec = run.spec.model_copy(update={"global_batch_size": begun_with, "gradient_accumulation_steps": 1})
     try:
         run.spec.check_ranks(run.world_size)
     except InvalidRequest as error:
         raise BadData(str(error)) from error
+    progress.sequences_per_step = run.spec.micro_batch_size * run.spec.rounds(run.world_size) * run.world_size
 
 
-def _start_engine(run: Run[PretrainSpec], model: Any) -> Any:
+def _start_engine(run: Run[PretrainSpec], model: Any, progress: Progress) -> Any:
     """Return the engine as it is before the first step to do."""
     from modelyard.workers.training.engine import compile_layers, compiles, start_engine
     from modelyard.workers.training.validation import check_documents_apart
@@ -75,9 +80,7 @@ def _start_engine(run: Run[PretrainSpec], model: Any) -> Any:
         check_documents_apart(engine, run.spec.sequence_length)
     if compiles(run):
         compile_layers(engine)
-    if run.resume_from is not None:
-        run.phase("load")
-        engine.load_checkpoint(str(run.resume_from), tag=ENGINE_STATE)
+    load_state(run, engine, progress)
     return engine
 
 
