@@ -50,13 +50,20 @@ class Ranks:
 
     def run(self, module: str, document: dict[str, Any], ranks: int = 1, stop: str | None = None) -> list[int]:
         """Run a recipe to its end and return the exit codes. `stop`: what the runner asks from the start."""
+        return self._run(f"modelyard.workers.training.recipes.{module}", document, ranks, stop)
+
+    def run_killed(self, document: dict[str, Any], after_step: int) -> list[int]:
+        """Pre-train with one rank, killed without warning when it has reported a step."""
+        return self._run("tests.workers.training.killed_pretrain", document, 1, None, KILL_AFTER_STEP=str(after_step))
+
+    def _run(self, module: str, document: dict[str, Any], ranks: int, stop: str | None, **environment: str) -> list[int]:
         self.folder.mkdir(parents=True)
         (self.folder / "run.json").write_text(json.dumps(document))
         if stop:
             (self.folder / "control").write_text(stop)
         port = str(free_port())
-        environments = [self._environment(rank, ranks, port) for rank in range(ranks)]
-        codes = self.parent.run(f"modelyard.workers.training.recipes.{module}", self.folder, environments)
+        environments = [{**self._environment(rank, ranks, port), **environment} for rank in range(ranks)]
+        codes = self.parent.run(module, self.folder, environments)
         self.logs = [(self.folder / f"rank-{rank}.log").read_text() for rank in range(ranks)]
         return codes
 
