@@ -26,6 +26,7 @@ SPECS: dict[str, dict[str, Any]] = {
     "pretrain": {"name": "bard", "dataset": "corpus"},
     "finetune": {"name": "tuned", "model": "base", "dataset": "corpus"},
     "preference": {"name": "liked", "model": "base", "dataset": "corpus"},
+    "grpo": {"name": "rewarded", "model": "base", "dataset": "corpus", "rewards": [{"name": "exact_answer"}]},
     "prompt": {"name": "polite", "model": "base", "dataset": "corpus", "templates": TEMPLATES},
     "evaluate": {"name": "verdict", "base": "base", "candidate": "base", "dataset": "corpus"},
     "deploy": {"name": "chat", "model": "base"},

@@ -6,6 +6,7 @@ RECIPES: dict[str, str] = {
     "pretrain": "modelyard.workers.training.recipes.pretrain",
     "finetune": "modelyard.workers.training.recipes.sft",
     "preference": "modelyard.workers.training.recipes.preference",
+    "grpo": "modelyard.workers.training.recipes.grpo",
     "prompt": "modelyard.workers.prompts.recipes.compare",
     "evaluate": "modelyard.workers.evaluation.recipes.compare",
     "deploy": "modelyard.workers.serving.recipes.serve",
@@ -20,10 +21,12 @@ _MODEL = ("torch", "transformers", "transformers.models.llama.modeling_llama", "
 _TUNING = tuple(f"modelyard.workers.training.{each}" for each in ("late_libraries", "token_loss", "documents", "recipes.sft"))
 _PRETRAINING = tuple(f"modelyard.workers.training.{each}" for each in ("late_libraries", "engine", "loop", "validation"))
 _PREFERENCE = (*_TUNING, "modelyard.workers.training.preference_losses", "modelyard.workers.training.recipes.preference")
+_REINFORCEMENT = (*_TUNING, "modelyard.workers.training.sampling", "modelyard.workers.training.recipes.grpo")
 HEAVY: dict[str, tuple[str, ...]] = {
     "pretrain": (*_MODEL, "deepspeed", "deepspeed.ops", "deepspeed.runtime.utils", *_PRETRAINING),
     "finetune": (*_MODEL, "deepspeed", "deepspeed.ops", "deepspeed.runtime.utils", "peft", *_TUNING),
     "preference": (*_MODEL, "deepspeed", "deepspeed.ops", "deepspeed.runtime.utils", "peft", *_PREFERENCE),
+    "grpo": (*_MODEL, "deepspeed", "deepspeed.ops", "deepspeed.runtime.utils", "peft", *_REINFORCEMENT),
     "prompt": (*_MODEL, "modelyard.workers.language_model"),
     "evaluate": (*_MODEL, "modelyard.workers.language_model"),
     "deploy": (*_MODEL, "modelyard.workers.language_model", "modelyard.workers.serving.application"),

@@ -16,6 +16,7 @@ HEADLINES: dict[str, tuple[str, ...]] = {
     "pretrain": ("validation_perplexity_first", "validation_perplexity", "tokens_per_second"),
     "finetune": ("validation_loss_first", "validation_loss", "trainable_parameters"),
     "preference": ("validation_reward_accuracy_first", "validation_reward_accuracy", "validation_reward_margin"),
+    "grpo": ("validation_reward_first", "validation_reward", "validation_answer_tokens"),
     "prompt": ("template", "perplexity", "runner_up", "gain"),
     "evaluate": ("perplexity_base", "perplexity_candidate", "gain", "interval_low", "interval_high", "gate_passed"),
     "deploy": ("seconds_to_ready",),

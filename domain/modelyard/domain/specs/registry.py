@@ -10,6 +10,7 @@ from modelyard.domain.specs.data import ImportSpec, PrepareSpec
 from modelyard.domain.specs.deployment import DeploySpec
 from modelyard.domain.specs.evaluation import EvaluateSpec
 from modelyard.domain.specs.finetuning import FinetuneSpec
+from modelyard.domain.specs.grpo import GrpoSpec
 from modelyard.domain.specs.monitoring import MonitorSpec
 from modelyard.domain.specs.preference import PreferenceSpec
 from modelyard.domain.specs.pretraining import PretrainSpec
@@ -21,6 +22,7 @@ Spec = Annotated[
     | PretrainSpec
     | FinetuneSpec
     | PreferenceSpec
+    | GrpoSpec
     | PromptSpec
     | EvaluateSpec
     | DeploySpec
@@ -54,6 +56,7 @@ KINDS: dict[str, Kind] = {
     "pretrain": Kind(PretrainSpec, "pretrain", {"model": "model"}, can_resume=True, is_distributed=True),
     "finetune": Kind(FinetuneSpec, "finetune", {"model": "model", "adapter": "model"}, can_resume=True, is_distributed=True),
     "preference": Kind(PreferenceSpec, "finetune", {"model": "model", "adapter": "model"}, can_resume=True, is_distributed=True),
+    "grpo": Kind(GrpoSpec, "finetune", {"model": "model", "adapter": "model"}, can_resume=True, is_distributed=True),
     "prompt": Kind(PromptSpec, "prompt", {"prompt": "prompt"}),
     "evaluate": Kind(EvaluateSpec, "evaluate", {"evaluation": "evaluation"}),
     "deploy": Kind(DeploySpec, "deploy", {"deployment": "deployment"}, is_service=True),
