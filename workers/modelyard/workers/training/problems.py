@@ -52,7 +52,8 @@ def read_problems(run: Run[GrpoSpec], dataset: PreparedDataset, model_folder: Pa
         if not kept:
             raise BadData(
                 f"no problem of the {split} split is left: all {len(found)} are longer than the {room} tokens that "
-                f"sequence_length {spec.sequence_length} leaves beside max_new_tokens {spec.max_new_tokens}; raise the one or lower the other"
+                f"sequence_length {spec.sequence_length} leaves beside max_new_tokens {spec.max_new_tokens}; "
+                "raise the one or lower the other"
             )
         splits.append(kept)
         dropped += len(found) - len(kept)
