@@ -18,10 +18,10 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import yaml
 from pydantic import ValidationError
@@ -72,6 +72,16 @@ class Input:
     version: int = 0
 
 
+class Listener(Protocol):
+    """Somebody else who wants to know the metrics."""
+
+    def hear(self, step: int, values: Mapping[str, float]) -> None:
+        """Take the metrics of a step; returns at once."""
+
+    def close(self) -> None:
+        """No more will come."""
+
+
 @dataclass
 class Run(Generic[S]):
     """One attempt of a recipe, seen from inside. Only rank 0 writes events; other ranks' calls do nothing.
@@ -90,6 +100,7 @@ class Run(Generic[S]):
     device: str = "cpu"
     options: dict[str, Any] = field(default_factory=dict)
     """What the runner decided and the spec does not say, e.g. the port a server listens on."""
+    listener: Listener | None = None
     _logged_at: float = -LOG_SECONDS
     _events: int | None = None
     """Descriptor of `events.jsonl`, once something was said."""
@@ -140,6 +151,8 @@ class Run(Generic[S]):
     def metrics(self, step: int, **values: float) -> None:
         """Record metric points of one step, e.g. `loss=2.31, learning_rate=1e-3`."""
         self.emit("metric", step=step, values=values)
+        if self.listener is not None:
+            self.listener.hear(step, values)
 
     def figures(self, **values: Any) -> None:
         """Record the headline figures of the job, those a closing table shows."""
@@ -231,7 +244,7 @@ def run_recipe(main: Callable[[Run[S]], None], folder: Path | None = None) -> No
     run = open_run(folder) if folder else _open_named_run()
     run.phase("load")
     try:
-        main(run)
+        _run_to_the_end(main, run)
     except Stopped:
         sys.exit(EXIT_SAVED)
     except BadData as error:
@@ -241,6 +254,14 @@ def run_recipe(main: Callable[[Run[S]], None], folder: Path | None = None) -> No
     except Exception as error:
         traceback.print_exc()
         _fail(run, _reason_of(error), f"{type(error).__name__}: {error}", 1)
+
+
+def _run_to_the_end(main: Callable[[Run[S]], None], run: Run[S]) -> None:
+    try:
+        main(run)
+    finally:
+        if run.listener is not None:
+            run.listener.close()
 
 
 def _fail(run: Run[Any], reason: str, message: str, exit_code: int) -> None:

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from modelyard.domain.specs.base import DatasetRef, JobSpec, ModelRef, SpecModel
 from modelyard.domain.specs.data import Name
 from modelyard.domain.specs.optimization import ChosenOptimizerSpec, DeepSpeedSpec, refuse_cut_matrices
+from modelyard.domain.specs.reporting import ReportingSpec
 
 Method = Literal["full", "lora", "dora", "qlora"]
 PEAK_LEARNING_RATE = {"full": 2e-5, "lora": 5e-4, "dora": 5e-4, "qlora": 5e-4}
@@ -66,6 +67,7 @@ class TuningSpec(JobSpec):
     activation_checkpointing: bool = False
     """Compute activations a second time in the backward pass instead of keeping them: less memory, about a third more time."""
     seed: int = 17
+    reporting: ReportingSpec = ReportingSpec()
 
     @model_validator(mode="after")
     def _optimizer_gets_whole_matrices(self) -> Self:

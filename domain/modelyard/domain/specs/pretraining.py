@@ -9,6 +9,7 @@ from modelyard.domain.specs.architectures import CAUSAL_MODEL_TYPES, PRESETS, Ar
 from modelyard.domain.specs.base import DatasetRef, JobSpec, ModelRef
 from modelyard.domain.specs.data import Name
 from modelyard.domain.specs.optimization import ChosenOptimizerSpec, DeepSpeedSpec, refuse_cut_matrices
+from modelyard.domain.specs.reporting import ReportingSpec
 
 DEFAULT_VOCABULARY = 4096
 
@@ -60,6 +61,7 @@ class PretrainSpec(JobSpec):
     deterministic: bool = False
     """Only kernels that give the same bits every time; slower on GPUs, and nothing new on CPUs."""
     seed: int = 17
+    reporting: ReportingSpec = ReportingSpec()
 
     @field_validator("config")
     @classmethod

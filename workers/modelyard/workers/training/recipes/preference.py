@@ -15,6 +15,7 @@ from modelyard.workers.training.allocation import keep_freed_memory
 from modelyard.workers.training.checkpoints import read_progress
 from modelyard.workers.training.distributed import device_of_rank, join_ranks, leave_ranks, sum_over_ranks
 from modelyard.workers.training.judged_answers import VALIDATION_CASES, Case, JudgedAnswers, read_judged_answers
+from modelyard.workers.training.reporters import report_elsewhere
 from modelyard.workers.training.tuned_outputs import Lesson, hand_over, save_weights
 from modelyard.workers.training.tuning_loop import Outcome, run_steps, start_engine
 
@@ -38,6 +39,7 @@ def main(run: Run[PreferenceSpec]) -> None:
     keep_freed_memory()
     join_ranks(run)
     record_manifest(run)
+    report_elsewhere(run)
 
     run.progress(0.0, "tokenizing the answers")
     answers = read_judged_answers(run, dataset, model_folder)

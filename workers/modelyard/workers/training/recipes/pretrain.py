@@ -19,6 +19,7 @@ from modelyard.workers.training.corpus import TOKENIZER_FILE, Corpus, prepare_co
 from modelyard.workers.training.distributed import join_ranks, leave_ranks
 from modelyard.workers.training.flops import Work
 from modelyard.workers.training.peak_memory import measure_peak
+from modelyard.workers.training.reporters import report_elsewhere
 
 MOST_METRIC_POINTS = 2000
 
@@ -36,6 +37,7 @@ def main(run: Run[PretrainSpec]) -> None:
     keep_freed_memory()
     join_ranks(run)
     record_manifest(run)
+    report_elsewhere(run)
 
     corpus = prepare_corpus(run, dataset)
     run.phase("compile")

@@ -17,6 +17,7 @@ from modelyard.workers.training.conversations import Conversations, read_convers
 from modelyard.workers.training.distributed import device_of_rank, join_ranks, leave_ranks, sum_over_ranks
 from modelyard.workers.training.flops import Work
 from modelyard.workers.training.peak_memory import measure_peak
+from modelyard.workers.training.reporters import report_elsewhere
 from modelyard.workers.training.tuned_outputs import Lesson, hand_over, save_weights
 from modelyard.workers.training.tuning_loop import Outcome, run_steps, start_engine
 from modelyard.workers.training.waiting import WaitClock
@@ -40,6 +41,7 @@ def main(run: Run[FinetuneSpec]) -> None:
     keep_freed_memory()
     join_ranks(run)
     record_manifest(run)
+    report_elsewhere(run)
 
     run.progress(0.0, "tokenizing the conversations")
     conversations = read_conversations(run, dataset, model_folder)
