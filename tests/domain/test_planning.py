@@ -13,6 +13,7 @@ from modelyard.domain.planning.history import median_step
 from modelyard.domain.planning.machines import Machine, Need, fits_somewhere, judge_machines
 from modelyard.domain.planning.memory import predict_memory
 from modelyard.domain.planning.pieces import say_bytes
+from modelyard.domain.planning.reckoning import need_of
 from modelyard.domain.planning.setups import Adapter, Setup
 from modelyard.domain.planning.shapes import Shape
 from modelyard.domain.planning.tokens import Row, Sample, predict_tokens
@@ -109,6 +110,14 @@ class TestMachines:
     )
     def test_fits(self, machines: list[Machine], need: Need, expected: bool | None) -> None:
         assert fits_somewhere(judge_machines(need, machines)) is expected
+
+    def test_ranks_of_one_machine_share_its_memory(self) -> None:
+        pair = replace(SETUP, ranks=4, ranks_per_host=2)
+        each = predict_memory(pair, "pretrain")
+        assert need_of(pair, each) == Need(host_bytes=2 * each.bytes)
+        on_gpus = replace(pair, accelerator="gpu", precision="bf16", offload="optimizer", zero_stage=2)
+        each = predict_memory(on_gpus, "pretrain")
+        assert need_of(on_gpus, each) == Need(each.bytes, 2 * each.offloaded_bytes)
 
 
 class TestTokens:

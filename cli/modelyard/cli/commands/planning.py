@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 import typer
 
@@ -46,8 +47,8 @@ def preview(
     from modelyard.cli.console import print_json, results
     from modelyard.cli.plans import say_preview
 
-    query = f"?rows={rows}" + (f"&tokenizer={tokenizer}" if tokenizer else "")
-    found = _ask(f"/v1/jobs/preview{query}", file, data_dir)
+    query = urlencode({"rows": rows} | ({"tokenizer": tokenizer} if tokenizer else {}))
+    found = _ask(f"/v1/jobs/preview?{query}", file, data_dir)
     if json:
         print_json(found)
         return
