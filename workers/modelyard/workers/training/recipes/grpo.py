@@ -19,6 +19,7 @@ from modelyard.workers.training.checkpoints import read_progress
 from modelyard.workers.training.completions import Example
 from modelyard.workers.training.distributed import device_of_rank, join_ranks, leave_ranks, sum_over_ranks
 from modelyard.workers.training.problems import VALIDATION_PROBLEMS, Problem, Problems, read_problems
+from modelyard.workers.training.reporters import report_elsewhere
 from modelyard.workers.training.rewards import Answer, compare_within_group, sum_rewards
 from modelyard.workers.training.tuned_outputs import Lesson, hand_over, save_weights
 from modelyard.workers.training.tuning_loop import Outcome, run_steps, start_engine
@@ -36,6 +37,7 @@ def main(run: Run[GrpoSpec]) -> None:
     keep_freed_memory()
     join_ranks(run)
     record_manifest(run)
+    report_elsewhere(run)
 
     run.progress(0.0, "tokenizing the problems")
     problems = read_problems(run, dataset, model_folder)
