@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 
 from bench.measurement import Row, print_table, say, write_results
-from bench.training import finetuning, pretraining
+from bench.training import checkpointing, compiling, finetuning, first_step, overhead, pretraining
 
 LIBRARIES = ("torch", "transformers", "deepspeed", "peft", "trl", "accelerate")
 
@@ -27,6 +27,10 @@ def main() -> None:
     parts: dict[str, Callable[[], list[Row]]] = {
         "pretrain": lambda: pretraining.measure(rounds, quick, peers),
         "finetune": lambda: finetuning.measure(rounds, quick, peers),
+        "overhead": lambda: overhead.measure(rounds, quick, peers),
+        "start": lambda: first_step.measure(rounds, quick, peers),
+        "checkpoint": lambda: checkpointing.measure(rounds, quick, peers),
+        "compile": lambda: compiling.measure(rounds, quick, peers),
     }
     rows: list[Row] = []
     for name in arguments.only.split(",") if arguments.only else parts:

@@ -38,10 +38,11 @@ class Watched:
 
 def run_program(module: str, document: dict[str, Any], python: Path | None = None) -> Watched:
     """Run a program of this package that reads a JSON document and writes what its stopwatch saw."""
+    environment = document.get("environment")
     with tempfile.TemporaryDirectory(prefix="modelyard-bench-") as made:
         given, found, log = Path(made, "given.json"), Path(made, "found.json"), Path(made, "log")
         given.write_text(json.dumps({**document, "stopwatch": str(found), "scratch": made}))
-        _run([str(python or sys.executable), "-m", f"bench.training.{module}", str(given)], log)
+        _run([str(python or sys.executable), "-m", f"bench.training.{module}", str(given)], log, environment)
         answer = json.loads(found.read_text())
     return Watched(answer.pop("started"), [tuple(stamp) for stamp in answer.pop("stamps")], answer.pop("peak_memory_mib"), answer)
 
