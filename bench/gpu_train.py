@@ -308,7 +308,7 @@ def check_apart(model: Any, batch: dict[str, Any]) -> None:
     core = model.get_base_model().model
     first, second = (core(input_ids=tokens, position_ids=positions).last_hidden_state[:, starts[-1] :] for tokens in (ids, other))
     difference = (first.float() - second.float()).abs().max().item()
-    if difference > 1e-2:
+    if difference > 1e-3:  # what is masked adds zeros, so the same kernel gives the same bits
         raise ValueError(f"conversations in a packed row see each other: hidden states differ by {difference:.3g}")
 
 
