@@ -18,7 +18,7 @@ STEPS = 30
 @pytest.mark.slow
 def test_twenty_kills_change_no_bit_of_any_loss(poems: Path, tmp_path: Path, ranks_in: Callable[[Path], Any]) -> None:
     chance = random.Random(11)  # noqa: S311 - not a secret
-    often = {"steps": STEPS, "save_every": 1, "evaluate_every": STEPS, "gradient_accumulation_steps": 2}
+    often: dict[str, Any] = {"steps": STEPS, "save_every": 1, "evaluate_every": STEPS, "gradient_accumulation_steps": 2}
     unbroken = ranks_in(tmp_path / "unbroken")
     assert unbroken.run("pretrain", document(poems, **often)) == [0], unbroken.logs
     expected = unbroken.metric("loss")

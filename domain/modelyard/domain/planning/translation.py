@@ -94,6 +94,7 @@ def _training(
         zero_stage=spec.deepspeed.stage_for(ranks),
         offload=spec.deepspeed.offload,
         saves_between_steps=spec.save_every < spec.steps,
+        kept_checkpoints=min(spec.checkpoints.keep_last + spec.checkpoints.keep_best, -(-spec.steps // spec.save_every)),
         adapter=adapter,
     )
     if isinstance(spec, FinetuneSpec):

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from modelyard.domain.specs.base import DatasetRef, JobSpec, ModelRef, SpecModel
 from modelyard.domain.specs.data import Name
-from modelyard.domain.specs.optimization import ChosenOptimizerSpec, DeepSpeedSpec, refuse_cut_matrices
+from modelyard.domain.specs.optimization import CheckpointsSpec, ChosenOptimizerSpec, DeepSpeedSpec, refuse_cut_matrices
 from modelyard.domain.specs.reporting import ReportingSpec
 
 Method = Literal["full", "lora", "dora", "qlora"]
@@ -60,6 +60,7 @@ class TuningSpec(JobSpec):
     """Optimizer steps."""
     evaluate_every: int = Field(default=20, ge=1)
     save_every: int = Field(default=20, ge=1)
+    checkpoints: CheckpointsSpec = CheckpointsSpec()
     optimizer: TuningOptimizerSpec = Field(default_factory=_default_optimizer)
     """The default learning rate is 5e-4, for `full` 2e-5."""
     deepspeed: DeepSpeedSpec = DeepSpeedSpec()

@@ -79,3 +79,13 @@ def refuse_cut_matrices(optimizer: ChosenOptimizerSpec, deepspeed: DeepSpeedSpec
             f"optimizer `{optimizer.name}` needs whole matrices, which zero_stage {deepspeed.zero_stage} cuts up; "
             "set zero_stage 0, or take adamw"
         )
+
+
+class CheckpointsSpec(SpecModel):
+    """Which checkpoints stay while a job runs; the others are removed when a newer one is stored."""
+
+    keep_last: int = Field(default=2, ge=1, le=1000)
+    """The newest ones; the second is there in case the first turns out damaged."""
+    keep_best: int = Field(default=1, ge=0, le=1000)
+    """Beside those: the ones with the lowest `metric`, of those saved at steps that measured it."""
+    metric: Literal["validation_loss", "loss"] = "validation_loss"

@@ -8,7 +8,7 @@ from modelyard.domain.errors import InvalidRequest
 from modelyard.domain.specs.architectures import CAUSAL_MODEL_TYPES, PRESETS, ArchitectureSpec, PresetName
 from modelyard.domain.specs.base import DatasetRef, JobSpec, ModelRef
 from modelyard.domain.specs.data import Name
-from modelyard.domain.specs.optimization import ChosenOptimizerSpec, DeepSpeedSpec, refuse_cut_matrices
+from modelyard.domain.specs.optimization import CheckpointsSpec, ChosenOptimizerSpec, DeepSpeedSpec, refuse_cut_matrices
 from modelyard.domain.specs.reporting import ReportingSpec
 
 DEFAULT_VOCABULARY = 4096
@@ -48,6 +48,7 @@ class PretrainSpec(JobSpec):
     """Optimizer steps."""
     evaluate_every: int = Field(default=50, ge=1)
     save_every: int = Field(default=50, ge=1)
+    checkpoints: CheckpointsSpec = CheckpointsSpec()
     optimizer: ChosenOptimizerSpec = ChosenOptimizerSpec()
     deepspeed: DeepSpeedSpec = DeepSpeedSpec(zero_stage="auto")
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"

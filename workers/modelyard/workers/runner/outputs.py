@@ -8,12 +8,14 @@ from typing import Any
 
 from sqlmodel import Session
 
+from modelyard.domain.jobs.keeping import Saved, choose_surplus
 from modelyard.domain.jobs.lifecycle import StaleAttempt
 from modelyard.domain.jobs.parts import checkpoint_key, part_keys
 from modelyard.domain.jobs.recording import add_checkpoint
 from modelyard.domain.jobs.repository import list_checkpoints
 from modelyard.domain.jobs.tables import Checkpoint, Job
 from modelyard.domain.registry.repository import Made, register
+from modelyard.domain.specs.optimization import CheckpointsSpec
 from modelyard.kit.database import Database
 from modelyard.kit.faults import fault
 from modelyard.kit.logs import get_logger
@@ -23,8 +25,6 @@ from modelyard.workers.runner.gang import Gang
 PARTS_SECONDS = 0.5
 """How often the store is asked for the parts of other nodes."""
 log = get_logger(__name__)
-KEPT_CHECKPOINTS = 2
-"""The newest, and one more in case it turns out damaged."""
 
 
 def store_outputs(store: ArtifactStore, job: Job, folder: Path, events: Sequence[dict[str, Any]]) -> dict[str, Made]:
@@ -53,7 +53,7 @@ def register_outputs(session: Session, job: Job, made: dict[str, Made]) -> dict[
 def keep_checkpoint(
     database: Database, store: ArtifactStore, job: Job, folder: Path, event: dict[str, Any], gang: Gang | None = None
 ) -> None:
-    """Store a checkpoint, record it, and let go of the oldest. Raises `StaleAttempt` if the job has another owner.
+    """Store a checkpoint, record it, and let go of those not wanted any more. Raises `StaleAttempt` if the job has another owner.
 
     Over several nodes it is recorded once all have stored their parts; if they no longer can, what there is is removed.
     """
@@ -75,10 +75,13 @@ def keep_checkpoint(
 
 
 def _record(database: Database, job: Job, key: str, manifest: dict[str, Any], event: dict[str, Any]) -> list[Checkpoint]:
-    """Record a stored checkpoint and forget the oldest, in one transaction; return those forgotten."""
+    """Record a stored checkpoint and forget those not wanted any more, in one transaction; return those forgotten."""
     with database.write() as session:
         add_checkpoint(session, job.id, job.attempt, event["step"], key, manifest, event.get("metrics", {}), event["at"])
-        surplus = list(list_checkpoints(session, job.id))[KEPT_CHECKPOINTS:]
+        checkpoints = {each.id: each for each in list_checkpoints(session, job.id)}
+        saved = [Saved(each.id, each.metrics) for each in checkpoints.values()]
+        wanted = CheckpointsSpec.model_validate(job.spec.get("checkpoints", {}))
+        surplus = [checkpoints[id_] for id_ in choose_surplus(saved, wanted)]
         for old in surplus:
             session.delete(old)
     return surplus
