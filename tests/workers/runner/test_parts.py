@@ -59,6 +59,7 @@ class TestKeep:
         keeping.join(timeout=30)
         (made,) = factory.find(select(Checkpoint))
         assert (made.step, made.artifact_key) == (10, checkpoint_key(job.id, 1, 10))
+        assert made.bytes == len("shard 0 of step 10") + len("shard 1 of step 10")
 
     def test_nothing_is_left_of_one_whose_node_was_lost(
         self, factory: Factory, store: ArtifactStore, job: Job, tmp_path: Path

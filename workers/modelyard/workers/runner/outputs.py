@@ -1,5 +1,6 @@
 """What an attempt made: checkpoints while it runs, outputs when it succeeds. Stored first, recorded after, by its owner only."""
 
+import json
 import shutil
 import time
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from modelyard.domain.specs.optimization import CheckpointsSpec
 from modelyard.kit.database import Database
 from modelyard.kit.faults import fault
 from modelyard.kit.logs import get_logger
-from modelyard.kit.storage import ArtifactStore
+from modelyard.kit.storage import MANIFEST, ArtifactStore
 from modelyard.workers.runner.gang import Gang
 
 PARTS_SECONDS = 0.5
@@ -62,6 +63,8 @@ def keep_checkpoint(
     if gang is not None and not _wait_for_parts(store, part_keys(key, job.nodes)[1:], gang):
         log.warning("checkpoint incomplete: a node was lost before it stored its part", job_id=job.id, step=event["step"])
         return _remove(store, key, job.nodes)
+    if gang is not None:
+        manifest = {**manifest, "bytes": manifest["bytes"] + _bytes_of(store, part_keys(key, job.nodes)[1:])}
     fault("checkpoint_after_store_before_record")
     try:
         surplus = _record(database, job, key, manifest, event)
@@ -112,6 +115,10 @@ def _wait_for_parts(store: ArtifactStore, keys: Sequence[str], gang: Gang) -> bo
         if missing:
             time.sleep(PARTS_SECONDS)
     return True
+
+
+def _bytes_of(store: ArtifactStore, keys: Sequence[str]) -> int:
+    return sum(int(json.loads(store.read_text(key, MANIFEST))["bytes"]) for key in keys)
 
 
 def _remove(store: ArtifactStore, key: str, nodes: int) -> None:
