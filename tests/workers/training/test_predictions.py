@@ -36,7 +36,7 @@ PRETRAIN = {
     "architecture": SMALL,
     "sequence_length": 128,
 }
-MIDDLE = {"hidden_size": 448, "intermediate_size": 1200, "layers": 8, "heads": 7, "key_value_heads": 7}
+MIDDLE = {"hidden_size": 512, "intermediate_size": 1376, "layers": 8, "heads": 8, "key_value_heads": 8}
 FINETUNE = {"kind": "finetune", "name": "f", "model": "m", "dataset": "d", "sequence_length": 768, "micro_batch_size": 1}
 pytestmark = pytest.mark.slow
 

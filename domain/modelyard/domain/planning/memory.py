@@ -19,9 +19,9 @@ QUANTIZED_BYTES = 0.516
 """4-bit NormalFloat with doubly quantized scales: 4.127 bits (Dettmers et al. 2023, arXiv:2305.14314)."""
 LIBRARIES_BYTES = {"pretrain": 440 * 2**20, "finetune": 480 * 2**20}
 """What a process holds once it has imported all it needs and read a small dataset (measured, Linux, CPU)."""
-EXCHANGE_BYTES = 76 * 2**20
+EXCHANGE_BYTES = 20 * 2**20
 """What gloo and its threads take in each of several ranks on CPUs (measured)."""
-EXCHANGED = {0: 0.0, 1: 0.7, 2: 2.5, 3: 4.3}
+EXCHANGED = {0: 0.0, 1: 0.7, 2: 1.9, 3: 4.3}
 """ZeRO stage -> copies of all gradients that are made on the way between ranks on CPUs and stay with the process (measured, two
 ranks)."""
 BUCKET_ELEMENTS = 500_000_000
