@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 from bench import boot, kills, lists, metrics, submit
-from bench.environments import PACKAGES, python_of
+from bench.environments import ENGINE_PEERS, python_of
 from bench.measurement import Row, print_table, say, write_results
 
 
@@ -34,7 +34,7 @@ def main() -> None:
 
         parts["start"] = lambda: start_latency.measure(rounds, peers)
     if peers:
-        for name in PACKAGES:
+        for name in ENGINE_PEERS:
             python_of(name)
     rows: list[Row] = []
     for name in arguments.only.split(",") if arguments.only else parts:

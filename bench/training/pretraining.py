@@ -1,14 +1,20 @@
-"""Pre-training: Modelyard's recipe beside a bare `transformers.Trainer` script, from the same weights and texts."""
+"""Pre-training: Modelyard's recipe beside a bare `transformers.Trainer` script and LitGPT, on the same texts.
 
+Trainer begins from the same weights; LitGPT from random ones of its own, and its model is not judged.
+"""
+
+import json
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.environments import python_of
 from bench.measurement import Figures, Row, compare, interleave
 from bench.training.judging import judge
 from bench.training.material import new_model, texts
 from bench.training.subjects import Watched, run_program
+from modelyard.domain.specs.architectures import PRESETS
 
 PEAK_RATE = 1e-3
 
@@ -43,6 +49,7 @@ def _measure_size(size: Size, rounds: int, peers: bool) -> list[Row]:
         }
         if peers:
             subjects["Trainer"] = lambda: _run_trainer(size, scratch)
+            subjects["LitGPT"] = lambda: _run_litgpt(size, scratch)
         figures = interleave(subjects, rounds if size is not LARGE else min(rounds, 3))
     return rows_of(figures, size.preset, size.target)
 
@@ -62,6 +69,7 @@ def rows_of(figures: Mapping[str, Figures], label: str, target: str) -> list[Row
         compare(f"pretrain {label}: {name}", key, unit, figures, "Modelyard", other, goal if other == "Trainer" else "", more)
         for other in others
         for name, unit, key, more, goal in metrics
+        if other is None or key in figures[other].values
     ]
 
 
@@ -88,7 +96,39 @@ def _run_trainer(size: Size, scratch: Path) -> dict[str, float]:
     return _figures(size, run_program("peers.trainer_pretrain", given), keep)
 
 
+def _run_litgpt(size: Size, scratch: Path) -> dict[str, float]:
+    preset = PRESETS[size.preset]
+    blocks = scratch / "blocks.npy"
+    if not blocks.exists():
+        _write_blocks(size, blocks)
+    given = {
+        "blocks": str(blocks), "steps": size.steps, "batch": size.batch, "sequence_length": size.sequence_length,
+        "learning_rate": PEAK_RATE, "shape": preset.architecture.model_dump(), "vocabulary_size": preset.vocabulary_size,
+    }  # fmt: skip
+    return _speed(size, run_program("peers.litgpt_pretrain", given, python_of("litgpt")))
+
+
+def _write_blocks(size: Size, file: Path) -> None:
+    """The training texts as token blocks, one token longer than a sequence."""
+    import numpy as np
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(new_model(size.preset))
+    wanted = 2 * size.steps * size.batch * (size.sequence_length + 1)
+    tokens: list[int] = []
+    for line in (texts() / "train.jsonl").open(encoding="utf-8"):
+        tokens += [*tokenizer(json.loads(line)["text"])["input_ids"], tokenizer.eos_token_id]
+        if len(tokens) >= wanted:
+            break
+    np.save(file, np.array(tokens[:wanted]).reshape(-1, size.sequence_length + 1))
+
+
 def _figures(size: Size, watched: Watched, model: Path) -> dict[str, float]:
+    loss = judge(model, new_model(size.preset), texts(), size.sequence_length)
+    return {**_speed(size, watched), "heldout_loss": loss}
+
+
+def _speed(size: Size, watched: Watched) -> dict[str, float]:
     wall, cpu, steps = watched.seconds_of_steps()
     tokens = steps * size.batch * size.sequence_length
     first_wall, first_cpu = watched.first_step()
@@ -98,5 +138,4 @@ def _figures(size: Size, watched: Watched, model: Path) -> dict[str, float]:
         "peak_memory": watched.peak_memory_mib,
         "first_step": first_wall,
         "first_step_cpu": first_cpu,
-        "heldout_loss": judge(model, new_model(size.preset), texts(), size.sequence_length),
     }
