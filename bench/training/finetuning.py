@@ -34,8 +34,8 @@ class Task:
     learning_rate: float
 
 
-SMALL = Task("5M", "full", lambda: new_model("5M"), 1600, 512, 4, 1e-3)
-LARGE = Task("SmolLM2-135M", "lora", smollm2, 96, 512, 1, 5e-4)
+SMALL = Task("5M", "full", lambda: new_model("5M"), 300, 512, 4, 1e-3)
+LARGE = Task("SmolLM2-135M", "lora", smollm2, 48, 512, 1, 5e-4)
 
 
 def measure(rounds: int, is_quick: bool, peers: bool = True) -> list[Row]:
