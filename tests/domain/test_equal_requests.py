@@ -25,8 +25,10 @@ OTHERS: dict[str, Any] = {
     "start_at": 4e9,
     "needs_approval": True,
     "retry_of": "job_earlier",
+    "reproduces": "job_earlier",
     "approval": Approval(1.5, None),
     "avoid_hosts": ["gpu-7"],
+    "is_probe": True,
     "pause_at_step": 3,
     "inputs": {"dataset": {"type": "dataset", "id": "ds_earlier", "name": "corpus", "version": 1, "sha256": "x"}},
 }
@@ -65,7 +67,7 @@ def test_equal_ones_are_jobs_of_their_own(factory: Factory) -> None:
 @pytest.mark.parametrize("field", OTHERS)
 def test_what_differs_is_what_it_would_be_alone(factory: Factory, field: str) -> None:
     factory.registered()
-    value = factory.job("pretrain").id if field == "retry_of" else OTHERS[field]
+    value = factory.job("pretrain").id if field in {"retry_of", "reproduces"} else OTHERS[field]
     different = replace(PLAIN, **{field: value})
     plain, together, _ = submit_together(factory, PLAIN, different, PLAIN)
     (alone,) = submit_together(factory, different)
