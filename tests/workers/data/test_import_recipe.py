@@ -100,7 +100,7 @@ class TestFindWeights:
     )
     def test_refuses(self, import_dir: Path, path: str, message: str) -> None:
         with pytest.raises(BadData, match=message):
-            find_weights(ModelSource(path=path), str(import_dir))
+            find_weights(ModelSource.model_construct(path=path), str(import_dir))  # the spec refuses some of these already
 
     def test_refuses_folders_where_the_server_allows_none(self) -> None:
         with pytest.raises(BadData, match="MODELYARD_IMPORT_DIR"):
