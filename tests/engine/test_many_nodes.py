@@ -63,10 +63,11 @@ class Ends:
 
 
 def ranks_of(yard: Yard, job_id: str, attempt: int, count: int = 3) -> list[psutil.Process]:
-    """The ranks of an attempt once all are there."""
+    """The ranks of an attempt once all are there; one that ends while we look has no tag any more."""
 
     def look() -> list[psutil.Process] | None:
-        found = [each for each in yard.processes_of(job_id, "recipes") if split_tag(read_tag(each) or "")[1] == attempt]
+        tags = {each: read_tag(each) for each in yard.processes_of(job_id, "recipes")}
+        found = [each for each, tag in tags.items() if tag and split_tag(tag)[1] == attempt]
         return found if len(found) == count else None
 
     return wait_for(look, f"{count} ranks of attempt {attempt}")
