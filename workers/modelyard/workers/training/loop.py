@@ -10,7 +10,7 @@ from modelyard.domain.specs.pretraining import PretrainSpec
 from modelyard.workers.recipe import Run
 from modelyard.workers.training.batches import Batches, Order
 from modelyard.workers.training.distributed import sum_over_ranks
-from modelyard.workers.training.schedule import learning_rate_at
+from modelyard.workers.training.step_preparation import prepare_step
 from modelyard.workers.training.token_store import TokenStore
 from modelyard.workers.training.waiting import WaitClock
 
@@ -41,9 +41,7 @@ def open_batches(run: Run[PretrainSpec], engine: Any, store: TokenStore) -> Batc
 def do_step(run: Run[PretrainSpec], engine: Any, batches: Batches, number: int) -> Step:
     """Do the optimizer step of this number, counted from 0."""
     began = time.monotonic()
-    # Everything random in a step follows from seed, step and rank, so that a resumed run repeats the unbroken one.
-    seed_device(engine.device, hash((run.spec.seed, number, run.rank)))
-    rate = set_learning_rate(run.spec, engine, number)
+    rate = prepare_step(run, engine, number)
     total = torch.zeros((), device=engine.device)
     rounds = 0
     clock = WaitClock()
@@ -58,24 +56,3 @@ def do_step(run: Run[PretrainSpec], engine: Any, batches: Batches, number: int) 
     asked = run.rank == 0 and run.stop_requested() is not None
     loss_sum, stops = sum_over_ranks(float(total) / rounds, float(asked))
     return Step(loss_sum / run.world_size, rate, norm, bool(stops), time.monotonic() - began, clock.seconds)
-
-
-def seed_device(device: torch.device, seed: int) -> None:
-    """Seed what draws numbers in a step.
-
-    `torch.manual_seed` seeds every kind of accelerator there might be: on a CPU it notes the stack three times, each time,
-    and keeps the notes.
-    """
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        torch.cuda.manual_seed(seed)
-
-
-def set_learning_rate(spec: PretrainSpec, engine: Any, step: int) -> float:
-    """Set the rate of a step in every group of the optimizer; return it."""
-    peak = engine.optimizer_params()["lr"] if engine.optimizer_params() else spec.optimizer.learning_rate
-    chosen = spec.optimizer
-    rate = learning_rate_at(step, spec.steps, peak, chosen.warmup_ratio, chosen.floor, chosen.scheduler, chosen.decay_ratio)
-    for group in engine.optimizer.param_groups:
-        group["lr"] = rate
-    return rate

@@ -1,8 +1,9 @@
 """The loop of every tuning recipe: steps, metrics, validations and checkpoints, until all is done or the run is told to leave."""
 
+import gc
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,8 +14,8 @@ from modelyard.workers.training.deepspeed_config import derive_config
 from modelyard.workers.training.distributed import leave_ranks, sum_over_ranks
 from modelyard.workers.training.flops import Work
 from modelyard.workers.training.gradient_norm import keep_gradient_norm
-from modelyard.workers.training.schedule import learning_rate_at
 from modelyard.workers.training.tuned_model import Tuning, load_tuned_model
+from modelyard.workers.training.tuned_outputs import save_weights
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,23 @@ class Method(Protocol):
         """Return the metrics of the held-out rows over all ranks, `validation_loss` among them, in evaluation mode."""
 
 
-def start_engine(run: Run[Tuning], model_folder: Path) -> Any:
+def tune(run: Run[Tuning], model_folder: Path, make_method: Callable[[Any], Method], tokenizer: Any, progress: Progress) -> float:
+    """Train, and write what was learned; return the seconds the steps took. `make_method` is given the engine.
+
+    Raises `NotFinite`, and `Stopped` after saving.
+    """
+    run.phase("compile")
+    engine = _start_engine(run, model_folder)
+    seconds = _run_steps(run, engine, make_method(engine), progress)
+    run.phase("save")
+    save_weights(run, engine, tokenizer)
+    # The merge needs the memory.
+    del engine
+    gc.collect()
+    return seconds
+
+
+def _start_engine(run: Run[Tuning], model_folder: Path) -> Any:
     """Return DeepSpeed's engine over the model, as it was saved where the run resumes."""
     import deepspeed
     from transformers.integrations import HfDeepSpeedConfig
@@ -72,12 +89,10 @@ def start_engine(run: Run[Tuning], model_folder: Path) -> Any:
     return engine
 
 
-def run_steps(run: Run[Tuning], engine: Any, method: Method, progress: Progress) -> float:
-    """Run the steps left; return the seconds they took, validations and checkpoints not counted.
-
-    Raises `NotFinite`, and `Stopped` after saving.
-    """
+def _run_steps(run: Run[Tuning], engine: Any, method: Method, progress: Progress) -> float:
+    """Run the steps left; return the seconds they took, validations and checkpoints not counted."""
     from modelyard.workers.training.saving import Saver
+    from modelyard.workers.training.step_preparation import prepare_step
     from modelyard.workers.training.watching import Watch
 
     spec = run.spec
@@ -89,7 +104,7 @@ def run_steps(run: Run[Tuning], engine: Any, method: Method, progress: Progress)
     with Saver(run, engine, exclude_frozen=spec.method != "full") as saver:  # what does not learn is in the base
         while progress.step < spec.steps:
             began = time.monotonic()
-            rate = _prepare_step(run, engine, progress.step)
+            rate = prepare_step(run, engine, progress.step)
             sums = method.learn(progress.step)
             norm = float(engine.get_global_grad_norm() or 0.0)
             stop = run.rank == 0 and run.stop_requested() is not None
@@ -111,21 +126,6 @@ def run_steps(run: Run[Tuning], engine: Any, method: Method, progress: Progress)
                 leave_ranks()
                 raise Stopped
     return seconds
-
-
-def _prepare_step(run: Run[Tuning], engine: Any, step: int) -> float:
-    """Set chance and learning rate of a step; return the rate."""
-    import torch
-
-    spec = run.spec
-    # Everything random in a step follows from seed, step and rank, so that a resumed run repeats the unbroken one.
-    torch.manual_seed(hash((spec.seed, step, run.rank)))
-    chosen = spec.optimizer
-    peak = engine.optimizer_params()["lr"] if engine.optimizer_params() else chosen.learning_rate
-    rate = learning_rate_at(step, spec.steps, peak, chosen.warmup_ratio, chosen.floor, chosen.scheduler, chosen.decay_ratio)
-    for group in engine.optimizer.param_groups:
-        group["lr"] = rate
-    return rate
 
 
 def _report(

@@ -1,6 +1,5 @@
 """Tune a chat model by rewards for answers it samples itself: GRPO, a plain loop over DeepSpeed."""
 
-import gc
 import math
 import time
 from collections.abc import Sequence
@@ -11,18 +10,15 @@ import numpy as np
 
 from modelyard.domain.specs.grpo import GrpoSpec
 from modelyard.workers.dataset import open_dataset
-from modelyard.workers.libraries import configure_libraries
 from modelyard.workers.recipe import Run, run_recipe
-from modelyard.workers.run_manifest import record_manifest
-from modelyard.workers.training.allocation import keep_freed_memory
+from modelyard.workers.training.beginning import begin
 from modelyard.workers.training.checkpoints import read_progress
 from modelyard.workers.training.completions import Example
-from modelyard.workers.training.distributed import device_of_rank, join_ranks, leave_ranks, sum_over_ranks
+from modelyard.workers.training.distributed import device_of_rank, leave_ranks, sum_over_ranks
 from modelyard.workers.training.problems import VALIDATION_PROBLEMS, Problem, Problems, read_problems
-from modelyard.workers.training.reporters import report_elsewhere
 from modelyard.workers.training.rewards import Answer, compare_within_group, sum_rewards
-from modelyard.workers.training.tuned_outputs import Lesson, hand_over, save_weights
-from modelyard.workers.training.tuning_loop import Outcome, run_steps, start_engine
+from modelyard.workers.training.tuned_outputs import Lesson, hand_over
+from modelyard.workers.training.tuning_loop import Outcome, tune
 
 
 def main(run: Run[GrpoSpec]) -> None:
@@ -33,20 +29,13 @@ def main(run: Run[GrpoSpec]) -> None:
     model_folder = run.input("model").path
     dataset = open_dataset(run.input("dataset").path, spec.wanted_schema())
     progress = read_progress(run)
-    configure_libraries(run.device)
-    keep_freed_memory()
-    join_ranks(run)
-    record_manifest(run)
-    report_elsewhere(run)
+    begin(run)
 
     run.progress(0.0, "tokenizing the problems")
     problems = read_problems(run, dataset, model_folder)
     run.progress(progress.step / spec.steps, f"{len(problems.train)} problems, {problems.dropped} dropped")
-    run.phase("compile")
-    engine = start_engine(run, model_folder)
-    seconds = run_steps(run, engine, Reinforcement(run, engine, problems), progress)
+    seconds = tune(run, model_folder, lambda engine: Reinforcement(run, engine, problems), problems.tokenizer, progress)
 
-    run.phase("save")
     figures = {
         "steps": spec.steps,
         "problems": len(problems.train),
@@ -55,10 +44,6 @@ def main(run: Run[GrpoSpec]) -> None:
         **{name: round(value, 4) for name, value in progress.last_validation.items()},
         "training_seconds": round(seconds, 2),
     }
-    save_weights(run, engine, problems.tokenizer)
-    # The merge needs the memory.
-    del engine
-    gc.collect()
     if run.rank == 0:
         run.progress(1.0, "writing the model")
         summary = f"Tuned ({spec.method}) by group relative policy optimization: rewards for answers of its own."

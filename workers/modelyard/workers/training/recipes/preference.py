@@ -1,6 +1,5 @@
 """Tune a chat model towards preferred answers: DPO, ORPO or KTO, a plain loop over DeepSpeed."""
 
-import gc
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,16 +7,13 @@ from typing import Any
 
 from modelyard.domain.specs.preference import PreferenceSpec
 from modelyard.workers.dataset import open_dataset
-from modelyard.workers.libraries import configure_libraries
 from modelyard.workers.recipe import Run, run_recipe
-from modelyard.workers.run_manifest import record_manifest
-from modelyard.workers.training.allocation import keep_freed_memory
+from modelyard.workers.training.beginning import begin
 from modelyard.workers.training.checkpoints import read_progress
-from modelyard.workers.training.distributed import device_of_rank, join_ranks, leave_ranks, sum_over_ranks
+from modelyard.workers.training.distributed import device_of_rank, leave_ranks, sum_over_ranks
 from modelyard.workers.training.judged_answers import VALIDATION_CASES, Case, JudgedAnswers, read_judged_answers
-from modelyard.workers.training.reporters import report_elsewhere
-from modelyard.workers.training.tuned_outputs import Lesson, hand_over, save_weights
-from modelyard.workers.training.tuning_loop import Outcome, run_steps, start_engine
+from modelyard.workers.training.tuned_outputs import Lesson, hand_over
+from modelyard.workers.training.tuning_loop import Outcome, tune
 
 OBJECTIVES = {
     "dpo": "direct preference optimization on pairs of answers",
@@ -35,21 +31,14 @@ def main(run: Run[PreferenceSpec]) -> None:
     model_folder = run.input("model").path
     dataset = open_dataset(run.input("dataset").path, spec.wanted_schema())
     progress = read_progress(run)
-    configure_libraries(run.device)
-    keep_freed_memory()
-    join_ranks(run)
-    record_manifest(run)
-    report_elsewhere(run)
+    begin(run)
 
     run.progress(0.0, "tokenizing the answers")
     answers = read_judged_answers(run, dataset, model_folder)
     train = answers.train
     run.progress(progress.step / spec.steps, f"{len(train.cases)} cases, {train.truncated} truncated, {train.dropped} dropped")
-    run.phase("compile")
-    engine = start_engine(run, model_folder)
-    seconds = run_steps(run, engine, Preference(run, engine, answers), progress)
+    seconds = tune(run, model_folder, lambda engine: Preference(run, engine, answers), answers.tokenizer, progress)
 
-    run.phase("save")
     figures = {
         "steps": spec.steps,
         "cases": len(train.cases),
@@ -59,10 +48,6 @@ def main(run: Run[PreferenceSpec]) -> None:
         **{name: round(value, 4) for name, value in progress.last_validation.items()},
         "training_seconds": round(seconds, 2),
     }
-    save_weights(run, engine, answers.tokenizer)
-    # The merge needs the memory.
-    del engine
-    gc.collect()
     if run.rank == 0:
         run.progress(1.0, "writing the model")
         summary = f"Tuned ({spec.method}) by {OBJECTIVES[spec.objective]}."

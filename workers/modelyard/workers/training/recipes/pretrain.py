@@ -8,18 +8,15 @@ from typing import Any
 from modelyard.domain.errors import InvalidRequest
 from modelyard.domain.specs.pretraining import PretrainSpec
 from modelyard.workers.dataset import open_dataset
-from modelyard.workers.libraries import configure_libraries
 from modelyard.workers.model_card import write_model_card
 from modelyard.workers.recipe import BadData, NotFinite, Run, Stopped, run_recipe
-from modelyard.workers.run_manifest import record_manifest
-from modelyard.workers.training.allocation import keep_freed_memory
 from modelyard.workers.training.architecture import build_model, save_model
+from modelyard.workers.training.beginning import begin
 from modelyard.workers.training.checkpoints import Progress, load_state, read_progress
 from modelyard.workers.training.corpus import TOKENIZER_FILE, Corpus, prepare_corpus
-from modelyard.workers.training.distributed import join_ranks, leave_ranks
+from modelyard.workers.training.distributed import leave_ranks
 from modelyard.workers.training.flops import Work
 from modelyard.workers.training.peak_memory import measure_peak
-from modelyard.workers.training.reporters import report_elsewhere
 
 MOST_METRIC_POINTS = 2000
 
@@ -33,11 +30,7 @@ def main(run: Run[PretrainSpec]) -> None:
     base = run.input("model").path if spec.model else None
     progress = read_progress(run, is_elastic=True)
     _keep_batch(run, progress)
-    configure_libraries(run.device, is_deterministic=spec.deterministic)
-    keep_freed_memory()
-    join_ranks(run)
-    record_manifest(run)
-    report_elsewhere(run)
+    begin(run, is_deterministic=spec.deterministic)
 
     corpus = prepare_corpus(run, dataset)
     run.phase("compile")

@@ -1,6 +1,5 @@
 """Fine-tune a chat model on conversations: an adapter or all weights, a plain loop over DeepSpeed."""
 
-import gc
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,18 +7,15 @@ from typing import Any
 
 from modelyard.domain.specs.finetuning import FinetuneSpec
 from modelyard.workers.dataset import open_dataset
-from modelyard.workers.libraries import configure_libraries
 from modelyard.workers.recipe import Run, run_recipe
-from modelyard.workers.run_manifest import record_manifest
-from modelyard.workers.training.allocation import keep_freed_memory
+from modelyard.workers.training.beginning import begin
 from modelyard.workers.training.checkpoints import read_progress
 from modelyard.workers.training.conversations import Conversations, read_conversations
-from modelyard.workers.training.distributed import device_of_rank, join_ranks, leave_ranks, sum_over_ranks
+from modelyard.workers.training.distributed import device_of_rank, leave_ranks, sum_over_ranks
 from modelyard.workers.training.flops import Work
 from modelyard.workers.training.peak_memory import measure_peak
-from modelyard.workers.training.reporters import report_elsewhere
-from modelyard.workers.training.tuned_outputs import Lesson, hand_over, save_weights
-from modelyard.workers.training.tuning_loop import Outcome, run_steps, start_engine
+from modelyard.workers.training.tuned_outputs import Lesson, hand_over
+from modelyard.workers.training.tuning_loop import Outcome, tune
 from modelyard.workers.training.waiting import WaitClock
 
 LEARNED = {
@@ -37,22 +33,15 @@ def main(run: Run[FinetuneSpec]) -> None:
     model_folder = run.input("model").path
     dataset = open_dataset(run.input("dataset").path, "chat")
     progress = read_progress(run)
-    configure_libraries(run.device)
-    keep_freed_memory()
-    join_ranks(run)
-    record_manifest(run)
-    report_elsewhere(run)
+    begin(run)
 
     run.progress(0.0, "tokenizing the conversations")
     conversations = read_conversations(run, dataset, model_folder)
     train = conversations.train
     message = f"{len(train.examples)} conversations in {len(conversations.course.groups)} groups, {train.truncated} truncated"
     run.progress(progress.step / spec.steps, message)
-    run.phase("compile")
-    engine = start_engine(run, model_folder)
-    seconds = run_steps(run, engine, Supervision(run, engine, conversations), progress)
+    seconds = tune(run, model_folder, lambda engine: Supervision(run, engine, conversations), conversations.tokenizer, progress)
 
-    run.phase("save")
     figures = {
         "steps": spec.steps,
         "conversations": len(train.examples),
@@ -62,10 +51,6 @@ def main(run: Run[FinetuneSpec]) -> None:
         "validation_loss": round(progress.last_validation_loss or 0.0, 4),
         "training_seconds": round(seconds, 2),
     }
-    save_weights(run, engine, conversations.tokenizer)
-    # The merge needs the memory.
-    del engine
-    gc.collect()
     if run.rank == 0:
         run.progress(1.0, "writing the model")
         summary = f"Fine-tuned ({spec.method}) on {LEARNED[spec.loss_on]}; everything else was context only."
