@@ -56,6 +56,16 @@ class Planner:
         request = body.to_request()
         row = Judge(self.session, read_clock(self.session), asks_machines=False).judge(Submission(self.project_id, request))
         job = Job(**row)
+        held = job.message if job.state == JobState.HELD else None
+        return self._plan(body, request, job, self._predict_start(job), held)
+
+    def plan_existing(self, job: Job) -> Plan:
+        """The plan of a job there is, by what it was pinned to, as if it had not run."""
+        body = body_of(job)
+        request = replace(body.to_request(), inputs=job.inputs)
+        return self._plan(body, request, job, Prediction(None, None, f"it is {job.state}"), None)
+
+    def _plan(self, body: JobCreate, request: JobRequest, job: Job, start: Prediction, held: str | None) -> Plan:
         training, why = self._plan_training(body, request, job)
         duration = self._predict_duration(job, training)
         name, quotas = read_quotas(self.session, self.project_id)
@@ -68,33 +78,11 @@ class Planner:
             nodes=job.nodes,
             inputs=job.inputs,
             duration=duration,
-            start=self._predict_start(job),
+            start=start,
             cost=reckon_cost(name, job.slots * job.nodes, duration, quotas, use),
             training=training,
             why_no_training=why,
-            held=job.message if job.state == JobState.HELD else None,
-            warnings=_warn(training),
-        )
-
-    def plan_existing(self, job: Job) -> Plan:
-        """The plan of a job there is, by what it was pinned to, as if it had not run."""
-        body = body_of(job)
-        request = replace(body.to_request(), inputs=job.inputs)
-        training, why = self._plan_training(body, request, job)
-        duration = self._predict_duration(job, training)
-        name, quotas = read_quotas(self.session, self.project_id)
-        return Plan(
-            kind=job.kind,
-            name=job.name,
-            queue=job.queue,
-            slots=job.slots,
-            nodes=job.nodes,
-            inputs=job.inputs,
-            duration=duration,
-            start=Prediction(None, None, f"it is {job.state}"),
-            cost=reckon_cost(name, job.slots * job.nodes, duration, quotas, read_use(self.session, self.project_id, quotas)),
-            training=training,
-            why_no_training=why,
+            held=held,
             warnings=_warn(training),
         )
 
