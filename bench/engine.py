@@ -7,12 +7,11 @@ run; nothing else needs the network. All of it takes up to 25 minutes, `--quick`
 """
 
 import argparse
-import importlib.util
 import sys
 import time
 from collections.abc import Callable
 
-from bench import boot, kills, lists, metrics, submit
+from bench import boot, kills, lists, metrics, start_latency, submit
 from bench.environments import ENGINE_PEERS, python_of
 from bench.measurement import Row, print_table, say, write_results
 
@@ -28,11 +27,8 @@ def main() -> None:
         "boot": lambda: boot.measure(rounds, 10.0 if quick else 30.0, peers),
         "lists": lambda: lists.measure(rounds, quick),
         "kills": lambda: kills.measure(10.0 if quick else 60.0, peers and not quick),
+        "start": lambda: start_latency.measure(rounds, peers),
     }
-    if importlib.util.find_spec("bench.start_latency"):
-        from bench import start_latency
-
-        parts["start"] = lambda: start_latency.measure(rounds, peers)
     if peers:
         for name in ENGINE_PEERS:
             python_of(name)
