@@ -9,10 +9,8 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 from dashboard_visit import Visit
-from dashboard_yard import Yard
+from dashboard_yard import Yard, running_yard
 from playwright.sync_api import Browser, sync_playwright
-
-from modelyard.kit.settings import Settings
 
 BROWSER_ARGUMENTS = [
     "--no-sandbox",
@@ -29,12 +27,8 @@ PATIENCE_MILLISECONDS = 15_000
 @pytest.fixture(scope="session")
 def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
     """One platform for all tests of the dashboard; each test makes things of its own in it."""
-    # A port nobody listens on: the dashboard must do without Redis.
-    settings = Settings(data_dir=tmp_path_factory.mktemp("yard"), redis_url="redis://127.0.0.1:1/0", log_level="ERROR")
-    yard = Yard(settings)
-    yard.start()
-    yield yard
-    yard.stop()
+    with running_yard(tmp_path_factory.mktemp("yard")) as yard:
+        yield yard
 
 
 @pytest.fixture

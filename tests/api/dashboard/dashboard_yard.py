@@ -5,8 +5,10 @@ import json
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -154,3 +156,13 @@ def metric(step: int, **values: float) -> dict[str, Any]:
 def progress(fraction: float, message: str = "") -> dict[str, Any]:
     """An event that tells how far a job is."""
     return {"type": "progress", "fraction": fraction, "message": message}
+
+
+@contextmanager
+def running_yard(folder: Path) -> Iterator[Yard]:
+    """A platform in a folder of its own."""
+    # A port nobody listens on: the dashboard must do without Redis.
+    yard = Yard(Settings(data_dir=folder, redis_url="redis://127.0.0.1:1/0", log_level="ERROR"))
+    yard.start()
+    yield yard
+    yard.stop()

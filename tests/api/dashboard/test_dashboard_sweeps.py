@@ -5,13 +5,12 @@ from collections.abc import Callable, Iterator
 import httpx2
 import pytest
 from dashboard_visit import Visit
-from dashboard_yard import Yard
+from dashboard_yard import Yard, running_yard
 from factories import Factory
 from playwright.sync_api import expect
 from sweep_runs import BODY, conduct_to_its_end, make_sweep
 
 from modelyard.domain.sweeps.tables import Sweep
-from modelyard.kit.settings import Settings
 from modelyard.scheduler.sweeps import conduct_sweeps
 
 LogIn = Callable[[str], httpx2.Client]
@@ -20,11 +19,8 @@ LogIn = Callable[[str], httpx2.Client]
 @pytest.fixture(scope="module")
 def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
     """A platform of its own: the trials of a sweep are run by hand, whatever waits, so nothing else may wait here."""
-    settings = Settings(data_dir=tmp_path_factory.mktemp("yard"), redis_url="redis://127.0.0.1:1/0", log_level="ERROR")
-    yard = Yard(settings)
-    yard.start()
-    yield yard
-    yard.stop()
+    with running_yard(tmp_path_factory.mktemp("yard")) as yard:
+        yield yard
 
 
 @pytest.fixture
