@@ -16,6 +16,7 @@ QUEUED = text("state = 'queued'")
 SUCCEEDED = text("state = 'succeeded'")
 LEASED = text("lease_expires_at IS NOT NULL")
 TRIED_AGAIN = text("retry_of IS NOT NULL")
+BEGINS_ELSEWHERE = text("resume_from IS NOT NULL")
 IN_PIPELINE = text("pipeline_id IS NOT NULL")
 DISCARDED = text("stop_requested = 'discarded'")
 """Cancelled jobs whose checkpoints are still to be removed, and those about to be."""
@@ -38,6 +39,7 @@ class Job(SQLModel, table=True):
         Index("ix_job_waiting", "project_id", "queue", "order_key", "id", sqlite_where=QUEUED, postgresql_where=QUEUED),
         Index("ix_job_fingerprint", "project_id", "fingerprint", "id", sqlite_where=SUCCEEDED, postgresql_where=SUCCEEDED),
         Index("ix_job_retry_of", "retry_of", sqlite_where=TRIED_AGAIN, postgresql_where=TRIED_AGAIN),
+        Index("ix_job_resume_from", "resume_from", sqlite_where=BEGINS_ELSEWHERE, postgresql_where=BEGINS_ELSEWHERE),
         Index("ix_job_not_before", "not_before", sqlite_where=QUEUED, postgresql_where=QUEUED),
         Index("ix_job_gang", "state", "order_key", sqlite_where=text("nodes > 1"), postgresql_where=text("nodes > 1")),
         # Only of held jobs: a hundred thousand that wait for room in a quota must not slow the look at the few others down.
@@ -80,6 +82,12 @@ class Job(SQLModel, table=True):
     """Id of the key that approved it."""
     retry_of: str | None = None
     """The finished job this one tries again; its checkpoints are this one's too."""
+    resume_from: str | None = None
+    """The checkpoint, of another job, it begins at; these three stay when that checkpoint is removed one day."""
+    resume_from_job: str | None = None
+    """Whose checkpoint that is."""
+    resume_from_step: int | None = None
+    """How many optimizer steps that job had done."""
     reproduces: str | None = None
     """The finished job this one repeats from its start, to compare the two."""
     fingerprint: str | None = None
@@ -266,8 +274,12 @@ class Checkpoint(SQLModel, table=True):
     sha256: str
     bytes: int = Field(sa_type=BigInteger)
     metrics: dict[str, Any] = json_field()
+    verified_at: float | None = time_field()
+    """When what is stored was last found to be what was written, byte by byte."""
+    damage: str | None = text_field(default=None)  # type: ignore[arg-type]
+    """What was found wrong with it at the last look, if anything was."""
     is_kept: bool = False
-    """The newest of a job that has been over for long: it stays when the others are removed."""
+    """Of a job that has been over for long: it stays when the others are removed."""
     removed_at: float | None = time_field()
     """Since when nobody may read it any more: its files are being removed, then this row."""
     created_at: float = time_field(nullable=False)

@@ -15,6 +15,7 @@ QUEUED = sa.text("state = 'queued'")
 SUCCEEDED = sa.text("state = 'succeeded'")
 TRIED_AGAIN = sa.text("retry_of IS NOT NULL")
 UNJUDGED = sa.text("NOT is_kept")
+BEGINS_ELSEWHERE = sa.text("resume_from IS NOT NULL")
 DAYS = """
 INSERT INTO usage_day (project_id, day, kind, accelerator, attempts, waiting_seconds,
     starting, useful, redone, idle, failed, before_month)
@@ -46,6 +47,8 @@ def upgrade() -> None:
     with op.batch_alter_table("checkpoint", schema=None) as batch_op:
         batch_op.add_column(sa.Column("is_kept", sa.Boolean(), nullable=False, server_default=sa.false()))
         batch_op.add_column(sa.Column("removed_at", sa.Double(), nullable=True))
+        batch_op.add_column(sa.Column("verified_at", sa.Double(), nullable=True))
+        batch_op.add_column(sa.Column("damage", sa.Text(), nullable=True))
         batch_op.alter_column("is_kept", server_default=None)
     with op.batch_alter_table("checkpoint", schema=None) as batch_op:
         batch_op.create_index(
@@ -119,9 +122,15 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("pause_at_step", sa.Integer(), nullable=True))
         batch_op.add_column(sa.Column("is_probe", sa.Boolean(), nullable=False, server_default=sa.false()))
         batch_op.add_column(sa.Column("reproduces", sqlmodel.sql.sqltypes.AutoString(), nullable=True))
+        batch_op.add_column(sa.Column("resume_from", sqlmodel.sql.sqltypes.AutoString(), nullable=True))
+        batch_op.add_column(sa.Column("resume_from_job", sqlmodel.sql.sqltypes.AutoString(), nullable=True))
+        batch_op.add_column(sa.Column("resume_from_step", sa.Integer(), nullable=True))
 
     with op.batch_alter_table("job", schema=None) as batch_op:
         batch_op.alter_column("is_probe", server_default=None)
+        batch_op.create_index(
+            "ix_job_resume_from", ["resume_from"], unique=False, sqlite_where=BEGINS_ELSEWHERE, postgresql_where=BEGINS_ELSEWHERE
+        )
 
     with op.batch_alter_table("attempt", schema=None) as batch_op:
         batch_op.add_column(sa.Column("manifest", sa.JSON(), nullable=True))
@@ -195,6 +204,8 @@ def downgrade() -> None:
     with op.batch_alter_table("checkpoint", schema=None) as batch_op:
         batch_op.drop_index("ix_checkpoint_unjudged")
     with op.batch_alter_table("checkpoint", schema=None) as batch_op:
+        batch_op.drop_column("damage")
+        batch_op.drop_column("verified_at")
         batch_op.drop_column("removed_at")
         batch_op.drop_column("is_kept")
     op.drop_table("usage_day")
@@ -212,6 +223,11 @@ def downgrade() -> None:
         batch_op.drop_column("manifest")
 
     with op.batch_alter_table("job", schema=None) as batch_op:
+        batch_op.drop_index("ix_job_resume_from")
+    with op.batch_alter_table("job", schema=None) as batch_op:
+        batch_op.drop_column("resume_from_step")
+        batch_op.drop_column("resume_from_job")
+        batch_op.drop_column("resume_from")
         batch_op.drop_column("reproduces")
         batch_op.drop_column("is_probe")
         batch_op.drop_column("pause_at_step")
