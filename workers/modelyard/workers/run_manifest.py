@@ -34,6 +34,18 @@ def record_manifest(run: Run[Any]) -> None:
         run.emit("manifest", manifest=manifest)
 
 
+def extend_manifest(run: Run[Any], **facts: Any) -> None:
+    """Add to the manifest what showed only after the start, and tell the platform again; on rank 0.
+
+    Libraries imported since then are in use, too.
+    """
+    path = run.folder / RUN_MANIFEST
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    manifest = {**known, "packages": _packages_in_use(), **facts}
+    path.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    run.emit("manifest", manifest=manifest)
+
+
 def describe_run(run: Run[Any]) -> dict[str, Any]:
     """Return everything that determines what a run makes. It names no folder, host or secret."""
     return {
@@ -41,7 +53,7 @@ def describe_run(run: Run[Any]) -> dict[str, Any]:
         "seed": getattr(run.spec, "seed", None),
         "inputs": {name: _describe_input(given) for name, given in run.inputs.items()},
         "code": {"version": metadata.version("modelyard"), "sha256": _hash_code()},
-        "packages": {name: version for name in PACKAGES if (version := _version_in_use(name))},
+        "packages": _packages_in_use(),
         "python": platform.python_version(),
         "system": platform.platform(),
         "hardware": describe_hardware(run.device),
@@ -57,6 +69,10 @@ def _describe_input(given: Input) -> dict[str, Any]:
     manifest = given.path / MANIFEST
     digest = json.loads(manifest.read_text(encoding="utf-8"))["sha256"] if manifest.exists() else None
     return {"type": given.type, "id": given.id, "name": given.name, "version": given.version, "sha256": digest}
+
+
+def _packages_in_use() -> dict[str, str]:
+    return {name: version for name in PACKAGES if (version := _version_in_use(name))}
 
 
 def _version_in_use(package: str) -> str | None:

@@ -228,6 +228,7 @@ def check_shape(request: JobRequest) -> None:
             f"resources.slots: a {kind} job is one process and takes one slot", field="resources.slots", value=shape.slots
         )
     request.spec.check_ranks(shape.slots * shape.nodes)
+    request.spec.check_accelerator(shape.accelerator)
 
 
 def make_row(submission: Submission, verdict: Verdict, inputs: Pinned, now: float) -> Row:

@@ -86,12 +86,12 @@ def _training(
         micro_batch_size=spec.micro_batch_size,
         sequence_length=spec.sequence_length,
         steps=spec.steps,
-        accumulation=spec.gradient_accumulation_steps,
+        accumulation=spec.rounds(ranks),
         ranks=ranks,
         ranks_per_host=slots.slots,
         accelerator=accelerator,
         precision=spec.precision,
-        zero_stage=spec.deepspeed.stage_for(ranks),
+        zero_stage=spec.zero_stage(ranks),
         offload=spec.deepspeed.offload,
         saves_between_steps=spec.save_every < spec.steps,
         kept_checkpoints=min(spec.checkpoints.keep_last + spec.checkpoints.keep_best, -(-spec.steps // spec.save_every)),
@@ -101,8 +101,6 @@ def _training(
         return setup
     return replace(
         setup,
-        accumulation=spec.rounds(ranks),
-        zero_stage=spec.zero_stage(ranks),
         optimizer=spec.optimizer.name,
         checkpoints_activations=spec.activation_checkpointing,
     )

@@ -28,6 +28,9 @@ class JobSpec(SpecModel):
     def check_ranks(self, ranks: int) -> None:
         """Refuse a number of ranks the job cannot be spread over. Raises `InvalidRequest`."""
 
+    def check_accelerator(self, accelerator: str) -> None:
+        """Refuse an accelerator, `cpu` or `gpu`, the job cannot run on. Raises `InvalidRequest`."""
+
 
 @dataclass(frozen=True)
 class Reference:

@@ -4,12 +4,15 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from modelyard.domain.specs.base import DatasetRef, JobSpec, ModelRef, SpecModel
+from modelyard.domain.specs.base import DatasetRef, ModelRef, SpecModel
 from modelyard.domain.specs.data import Name
-from modelyard.domain.specs.optimization import CheckpointsSpec, ChosenOptimizerSpec, DeepSpeedSpec, refuse_cut_matrices
+from modelyard.domain.specs.optimization import CheckpointsSpec, ChosenOptimizerSpec, refuse_cut_matrices
 from modelyard.domain.specs.reporting import ReportingSpec
+from modelyard.domain.specs.training import TrainingSpec
 
 Method = Literal["full", "lora", "dora", "qlora"]
+BATCH_KEYS = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
+"""What DeepSpeed calls the batch."""
 PEAK_LEARNING_RATE = {"full": 2e-5, "lora": 5e-4, "dora": 5e-4, "qlora": 5e-4}
 """Where the spec says nothing. All weights of a trained model bear about a tenth of what an adapter from zero needs."""
 
@@ -35,7 +38,7 @@ def _default_optimizer(data: dict[str, Any]) -> TuningOptimizerSpec:
     return TuningOptimizerSpec(learning_rate=PEAK_LEARNING_RATE[data.get("method", "lora")], weight_decay=0.0)
 
 
-class TuningSpec(JobSpec):
+class TuningSpec(TrainingSpec):
     """What all tuning of a chat model has in common: an adapter or all weights, learned step by step under DeepSpeed."""
 
     kind: str
@@ -55,7 +58,6 @@ class TuningSpec(JobSpec):
     """Lay whole conversations end to end without one seeing another. Without it a batch is padded to its longest one."""
     micro_batch_size: int = Field(default=4, ge=1)
     """Sequences per rank and forward pass."""
-    gradient_accumulation_steps: int = Field(default=1, ge=1)
     steps: int = Field(default=40, ge=1)
     """Optimizer steps."""
     evaluate_every: int = Field(default=20, ge=1)
@@ -63,10 +65,6 @@ class TuningSpec(JobSpec):
     checkpoints: CheckpointsSpec = CheckpointsSpec()
     optimizer: TuningOptimizerSpec = Field(default_factory=_default_optimizer)
     """The default learning rate is 5e-4, for `full` 2e-5."""
-    deepspeed: DeepSpeedSpec = DeepSpeedSpec()
-    precision: Literal["fp32", "bf16"] = "fp32"
-    activation_checkpointing: bool = False
-    """Compute activations a second time in the backward pass instead of keeping them: less memory, about a third more time."""
     seed: int = 17
     reporting: ReportingSpec = ReportingSpec()
 
@@ -74,6 +72,20 @@ class TuningSpec(JobSpec):
     def _optimizer_gets_whole_matrices(self) -> Self:
         refuse_cut_matrices(self.optimizer, self.deepspeed)
         return self
+
+    @model_validator(mode="after")
+    def _batch_is_no_override(self) -> Self:
+        named = [key for key in BATCH_KEYS if key in self.deepspeed.override]
+        if named:
+            raise ValueError(
+                f"deepspeed.override.{named[0]}: which rows a step sees follows from the spec's own fields; give "
+                "micro_batch_size, and global_batch_size or gradient_accumulation_steps"
+            )
+        return self
+
+    def zero_stage(self, ranks: int) -> int:
+        """The ZeRO stage of a run of so many ranks."""
+        return 0 if self.optimizer.needs_whole_matrices() else super().zero_stage(ranks)
 
     def wanted_schema(self) -> str:
         """Return the schema of the rows it learns from."""

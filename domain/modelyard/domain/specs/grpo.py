@@ -38,6 +38,8 @@ class GrpoSpec(RewardedSpec, TuningSpec):
     def _can_sample(self) -> Self:
         if self.deepspeed.zero_stage == 3:
             raise ValueError("deepspeed.zero_stage 3: answers are sampled with all weights on every rank; choose 0, 1, 2 or auto")
+        if self.compile == "on":
+            raise ValueError("compile `on`: answers are sampled by the same layers, longer by every token; set compile to `off`")
         if self.max_new_tokens >= self.sequence_length:
             raise ValueError(
                 f"max_new_tokens {self.max_new_tokens} leaves no room for a problem within sequence_length "

@@ -50,7 +50,7 @@ def read_conversations(run: Run[FinetuneSpec], dataset: PreparedDataset, model_f
     course = Course(
         groups=_group(spec, train.examples),
         groups_per_batch=spec.micro_batch_size if spec.packing else 1,
-        rounds=spec.gradient_accumulation_steps,
+        rounds=spec.rounds(run.world_size),
         ranks=run.world_size,
         seed=spec.seed,
     )

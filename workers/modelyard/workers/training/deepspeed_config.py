@@ -4,6 +4,7 @@ from typing import Any
 
 from modelyard.domain.specs.finetuning import TuningSpec
 from modelyard.domain.specs.pretraining import PretrainSpec
+from modelyard.workers.recipe import BadData, Run
 
 
 def derive_config(spec: PretrainSpec | TuningSpec, device: str, ranks: int = 1) -> dict[str, Any]:
@@ -11,7 +12,7 @@ def derive_config(spec: PretrainSpec | TuningSpec, device: str, ranks: int = 1) 
     chosen = spec.optimizer
     config: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": spec.micro_batch_size,
-        "gradient_accumulation_steps": _rounds(spec, ranks),
+        "gradient_accumulation_steps": spec.rounds(ranks),
         "gradient_clipping": chosen.max_grad_norm,
         "optimizer": {
             "type": "AdamW",
@@ -38,13 +39,14 @@ def derive_config(spec: PretrainSpec | TuningSpec, device: str, ranks: int = 1) 
     return merge(config, spec.deepspeed.override)
 
 
-def _rounds(spec: PretrainSpec | TuningSpec, ranks: int) -> int:
-    return spec.rounds(ranks) if isinstance(spec, PretrainSpec) else spec.gradient_accumulation_steps
+def check_precision(run: Run[Any]) -> None:
+    """Raise `BadData` for numbers this machine does not compute in."""
+    if run.spec.precision == "fp16" and run.device != "cuda":
+        raise BadData("precision fp16 needs a GPU: a CPU has no 16-bit kernels for it that are exact enough; take bf16 or fp32")
 
 
 def _zero(spec: PretrainSpec | TuningSpec, ranks: int) -> dict[str, Any]:
-    stage = spec.zero_stage(ranks) if isinstance(spec, PretrainSpec) else spec.deepspeed.stage_for(ranks)
-    zero: dict[str, Any] = {"stage": stage}
+    zero: dict[str, Any] = {"stage": spec.zero_stage(ranks)}
     if spec.deepspeed.offload != "none":
         zero["offload_optimizer"] = {"device": "cpu"}
     if spec.deepspeed.offload == "parameters":

@@ -64,7 +64,7 @@ def read_judged_answers(run: Run[PreferenceSpec], dataset: PreparedDataset, mode
     check_template(tokenizer)
     train, heldout = (_read_split(run, dataset, split, tokenizer) for split in ("train", "heldout"))
     groups = [[number] for number in range(len(train.cases))]
-    course = Course(groups, spec.micro_batch_size, spec.gradient_accumulation_steps, run.world_size, spec.seed)
+    course = Course(groups, spec.micro_batch_size, spec.rounds(run.world_size), run.world_size, spec.seed)
     return JudgedAnswers(tokenizer, train, heldout, course)
 
 

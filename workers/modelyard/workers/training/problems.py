@@ -58,7 +58,7 @@ def read_problems(run: Run[GrpoSpec], dataset: PreparedDataset, model_folder: Pa
         splits.append(kept)
         dropped += len(found) - len(kept)
     groups = [[number] for number in range(len(splits[0]))]
-    course = Course(groups, spec.micro_batch_size, spec.gradient_accumulation_steps, run.world_size, spec.seed)
+    course = Course(groups, spec.micro_batch_size, spec.rounds(run.world_size), run.world_size, spec.seed)
     return Problems(tokenizer, splits[0], splits[1], dropped, course)
 
 

@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 
 from modelyard.domain.specs.finetuning import TuningSpec
 from modelyard.workers.recipe import BadData, Run
+from modelyard.workers.training.deepspeed_config import check_precision
+from modelyard.workers.training.kernels import apply_kernels
 
 Tuning = TypeVar("Tuning", bound=TuningSpec)
 """The spec of a run that tunes a model."""
@@ -19,8 +21,10 @@ def load_tuned_model(run: Run[Tuning], folder: Path) -> Any:
     import torch
 
     spec = run.spec
+    check_precision(run)
     model = _load_base(run, folder)
     model.config.use_cache = False
+    apply_kernels(run, model, compiles=spec.compile == "on")
     if spec.packing:
         keep_apart(run, model)
     if spec.activation_checkpointing:
@@ -39,9 +43,10 @@ def keep_apart(run: Run[Tuning], model: Any) -> None:
             f"packing: the architecture `{model.config.model_type}` carries what it read from one conversation into the next; "
             "set packing to false"
         )
-    tokens = run.spec.micro_batch_size * run.spec.sequence_length
+    spec = run.spec
+    tokens = spec.micro_batch_size * spec.sequence_length
     # Where ours does not serve, transformers makes a mask from positions that restart.
-    model.set_attn_implementation(choose_attention(model, run.device, run.spec.precision, tokens, compiles=False))
+    model.set_attn_implementation(choose_attention(model, run.device, spec.precision, tokens, compiles=spec.compile == "on"))
 
 
 def check_context(spec: TuningSpec, config: Any) -> None:
@@ -59,7 +64,7 @@ def _load_base(run: Run[Tuning], folder: Path) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     check_context(run.spec, AutoConfig.from_pretrained(folder))
-    dtype = torch.bfloat16 if run.spec.precision == "bf16" else torch.float32
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[run.spec.precision]
     options = {"quantization_config": _four_bits(run, dtype)} if run.spec.method == "qlora" else {}
     try:
         return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, **options)

@@ -66,11 +66,12 @@ def _start_engine(run: Run[Tuning], model_folder: Path) -> Any:
     import deepspeed
     from transformers.integrations import HfDeepSpeedConfig
 
+    from modelyard.workers.training.compilation import compile_layers
     from modelyard.workers.training.optimizers import build_optimizer
 
     config = derive_config(run.spec, run.device, run.world_size)
     # Under ZeRO 3 each rank loads a part only, for as long as this object lives.
-    sharded = HfDeepSpeedConfig(config) if run.spec.deepspeed.zero_stage == 3 else None
+    sharded = HfDeepSpeedConfig(config) if config["zero_optimization"]["stage"] == 3 else None
     model = load_tuned_model(run, model_folder)
     del sharded
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -83,6 +84,8 @@ def _start_engine(run: Run[Tuning], model_folder: Path) -> Any:
     if run.world_size == 1 and engine.zero_optimization_stage() == 0:
         # There is nobody to add gradients up with, and copying them there and back costs a tenth of a small step.
         engine.enable_backward_allreduce = False
+    if run.spec.compile == "on":
+        compile_layers(engine, is_dynamic=True)
     if run.resume_from is not None:
         run.phase("load")
         engine.load_checkpoint(str(run.resume_from), tag=ENGINE_STATE, load_module_strict=run.spec.method == "full")
@@ -133,7 +136,8 @@ def _report(
 ) -> None:
     """Record what a step came to. Raises `NotFinite`."""
     # ZeRO silently skips a step whose gradients overflow: the loss stays finite, and nothing is learned any more.
-    if not (math.isfinite(outcome.loss) and math.isfinite(norm)):
+    # In fp16 it is how the scale of the loss is found.
+    if not math.isfinite(outcome.loss) or not (math.isfinite(norm) or run.spec.precision == "fp16"):
         raise NotFinite(
             f"the loss is {outcome.loss} and the gradient norm {norm} at step {step}; "
             f"lower learning_rate {run.spec.optimizer.learning_rate}"

@@ -5,11 +5,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from modelyard.domain.errors import InvalidRequest
 from modelyard.domain.specs.pretraining import PretrainSpec
 from modelyard.workers.dataset import open_dataset
 from modelyard.workers.model_card import write_model_card
-from modelyard.workers.recipe import BadData, NotFinite, Run, Stopped, run_recipe
+from modelyard.workers.recipe import NotFinite, Run, Stopped, run_recipe
 from modelyard.workers.training.architecture import build_model, save_model
 from modelyard.workers.training.beginning import begin
 from modelyard.workers.training.checkpoints import Progress, load_state, read_progress
@@ -54,20 +53,17 @@ def main(run: Run[PretrainSpec]) -> None:
 
 
 def _keep_batch(run: Run[PretrainSpec], progress: Progress) -> None:
-    """Take as many sequences per step as whoever began the run, however many ranks do it now. Raises `BadData`."""
+    """Take as many sequences per step as whoever began the run, however many ranks do it now."""
     begun_with = progress.sequences_per_step
     if begun_with is not None and run.spec.global_batch_size is None:
         run.spec = run.spec.model_copy(update={"global_batch_size": begun_with, "gradient_accumulation_steps": 1})
-    try:
-        run.spec.check_ranks(run.world_size)
-    except InvalidRequest as error:
-        raise BadData(str(error)) from error
     progress.sequences_per_step = run.spec.micro_batch_size * run.spec.rounds(run.world_size) * run.world_size
 
 
 def _start_engine(run: Run[PretrainSpec], model: Any, progress: Progress) -> Any:
     """Return the engine as it is before the first step to do."""
-    from modelyard.workers.training.engine import compile_layers, compiles, start_engine
+    from modelyard.workers.training.compilation import compile_layers
+    from modelyard.workers.training.engine import compiles, start_engine
     from modelyard.workers.training.validation import check_documents_apart
 
     engine = start_engine(run, model)
