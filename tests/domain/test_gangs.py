@@ -27,6 +27,11 @@ CASES = {
     "one worker too few: it takes none": ([gang(nodes=4)], THREE, {}),
     "two gangs, each needs two of three: one has both, the other nothing": ([gang("a"), gang("b")], THREE, {"a": ("w1", "w2")}),
     "the better one goes first": ([gang("a", order_key=2.0), gang("b", order_key=1.0)], THREE, {"b": ("w1", "w2")}),
+    "fair share sets a project back that used too much": (
+        [gang("a", order_key=1.0, set_back_seconds=60.0), gang("b", order_key=2.0)],
+        THREE,
+        {"b": ("w1", "w2")},
+    ),
     "a worse one that fits does not wait for a better one that does not": (
         [gang("a", nodes=4, order_key=0.0), gang("b", order_key=1.0)],
         THREE,
@@ -80,25 +85,42 @@ BUSY = [worker("w1", free=0), worker("w2", free=1, total=1), worker("w3", free=0
 
 class TestKeepFree:
     def test_nothing_before_its_time(self) -> None:
-        assert keep_free([gang(waited_seconds=59.0)], BUSY, after_seconds=60.0) is None
+        assert keep_free([gang(waited_seconds=59.0)], BUSY, after_seconds=60.0) == []
 
     def test_the_emptiest_workers_then_those_kept_already(self) -> None:
         late = gang(waited_seconds=61.0)
-        assert keep_free([late], BUSY, 60.0) == Placement("a", "cpu", ("w2", "w1"))
+        assert keep_free([late], BUSY, 60.0) == [Placement("a", "cpu", ("w2", "w1"))]
         kept = [worker("w1", free=0), worker("w2", free=1), worker("w3", free=0, reserved={"a": {"cpu": 1}})]
-        assert keep_free([late], kept, 60.0) == Placement("a", "cpu", ("w3", "w2"))
+        assert keep_free([late], kept, 60.0) == [Placement("a", "cpu", ("w3", "w2"))]
 
     def test_one_gang_only_the_best_that_could_ever_run(self) -> None:
         too_large = gang("a", nodes=4, waited_seconds=900.0, order_key=0.0)
         worse = gang("c", waited_seconds=61.0, order_key=2.0)
         best = gang("b", waited_seconds=61.0, order_key=1.0)
         kept = keep_free([worse, best, too_large], BUSY, 60.0)
-        assert kept is not None
-        assert kept.job_id == "b"
+        assert [each.job_id for each in kept] == ["b"]
+
+    def test_who_has_all_its_workers_kept_goes_on_having_them(self) -> None:
+        """Else those who made room for it would have done so in vain, for one that came later and is better."""
+        kept = [worker(name, free=0, reserved={"a": {"cpu": 1}}) for name in ("w1", "w2")]
+        free = [worker("w3", free=0), worker("w4", free=0)]
+        better = gang("b", waited_seconds=99.0, order_key=-1.0)
+        assert keep_free([gang("a"), better], [*kept, *free], 60.0) == [Placement("a", "cpu", ("w1", "w2"))]
+        assert [each.job_id for each in keep_free([better], [*kept, *free], 60.0)] == ["b"]
+
+    def test_several_that_displaced_others_keep_theirs_side_by_side(self) -> None:
+        yard = [worker(name, free=0, reserved={job: {"cpu": 1}}) for name, job in zip("wxyz", "aabb", strict=True)]
+        assert [each.worker_ids for each in keep_free([gang("b"), gang("a")], yard, 60.0)] == [("w", "x"), ("y", "z")]
+
+    @pytest.mark.parametrize("left", [[], [worker("w1", reserved={"a": {"cpu": 1}})]])
+    def test_one_whose_worker_went_away_chooses_anew(self, left: list[WorkerView]) -> None:
+        others = [worker("w2", free=0), worker("w3", free=0)]
+        assert len(keep_free([gang("a", waited_seconds=99.0)], [*left, *others], 60.0)[0].worker_ids) == 2
+        assert keep_free([gang("a", waited_seconds=1.0)], [*left, *others], 60.0) == []
 
     def test_workers_kept_for_another_job_are_left_alone(self) -> None:
         others = [worker("w1", reserved={"wide": {"cpu": 1}}), worker("w2")]
-        assert keep_free([gang(waited_seconds=99.0)], others, 60.0) is None
+        assert keep_free([gang(waited_seconds=99.0)], others, 60.0) == []
 
 
 class TestCountRoom:
@@ -116,7 +138,7 @@ class Yard:
     running: dict[str, tuple[Placement, int]] = field(default_factory=dict)
     small: list[tuple[str, int]] = field(default_factory=list)
     """(worker, until)."""
-    kept: Placement | None = None
+    kept: list[Placement] = field(default_factory=list)
     done: list[str] = field(default_factory=list)
 
     def views(self) -> list[WorkerView]:
@@ -132,9 +154,8 @@ class Yard:
         ]
 
     def reserved(self, name: str) -> dict[str, dict[str, int]]:
-        if self.kept is None or name not in self.kept.worker_ids:
-            return {}
-        return {self.kept.job_id: {"cpu": self.gangs[self.kept.job_id].slots}}
+        kept = [each for each in self.kept if name in each.worker_ids]
+        return {each.job_id: {"cpu": self.gangs[each.job_id].slots} for each in kept}
 
     def step(self, now: int) -> None:
         self.done += [job_id for job_id, (_, until) in self.running.items() if until <= now]

@@ -38,6 +38,12 @@ class TestChoose:
             pytest.param(job(priority=60), Yard(0, [pool()], [CHEAP, DEAR]), ["cheap"], id="the margin is enough"),
             pytest.param(job(priority=59), Yard(0, [pool()], [CHEAP, DEAR]), None, id="the margin is not"),
             pytest.param(job(priority=50), Yard(0, [pool()], [CHEAP, DEAR]), None, id="never one of equal priority"),
+            pytest.param(
+                job(),
+                Yard(0, [pool()], [runs("seat", 0, is_seat=True, lost=99.0), runs("single", 1, lost=98.0)]),
+                ["single"],
+                id="a gang costs what all its nodes lose",
+            ),
             pytest.param(job(), Yard(0, [pool()], [runs("x", 0, 1, may_be_preempted=False)]), None, id="only who agreed to it"),
             pytest.param(job(), Yard(0, [pool()], [CHEAP]), None, id="it fits already"),
             pytest.param(job(), Yard(0, [pool(), pool("b")], [CHEAP, DEAR]), None, id="it fits on another worker"),

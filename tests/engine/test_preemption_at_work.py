@@ -10,6 +10,8 @@ from tests.engine.conftest import CORPUS, TINY, Document, Yard, wait_for
 SOON = {"MODELYARD_RESERVE_AFTER_SECONDS": "1", "MODELYARD_PREEMPT_AFTER_SECONDS": "1"}
 NEVER_SAVES = 1_000_000
 """Steps between checkpoints: those that are there were made to leave."""
+NEVER_ENDS = 1_000_000
+"""Steps of a training that is still at it when others come, however fast the machine is."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.parametrize("yard", [SOON], indirect=True)]
 
@@ -60,6 +62,28 @@ class TestPreempt:
 
     def started(self, yard: Yard, job_id: str, attempt: int = -1) -> str:
         return str(yard.rows(job_id, "attempts")[attempt]["started_at"])
+
+
+class TestPreemptForAGang:
+    def test_two_trainings_on_two_workers_make_room_and_go_on_where_they_stopped(self, yard: Yard) -> None:
+        prepare(yard)
+        for name in ("one", "two"):
+            yard.start_worker(name, "pretrain", slots=1)
+        patient = [train(yard, NEVER_ENDS, preemptible=True, priority=50) for _ in range(2)]
+        wait_for(lambda: all(steps_of(yard, each) for each in patient), "both trainings to make progress")
+        urgent = train(yard, 10, priority=90, resources={"nodes": 2, "slots": 1})
+        yard.wait_for_state(urgent, "succeeded")
+        assert outcomes(yard, urgent) == ["succeeded"]
+        for each in patient:
+            wait_for(lambda each=each: any(attempt == 2 for attempt, _ in steps_of(yard, each)), "it to go on")
+            first, second = yard.rows(each, "attempts")
+            assert first["outcome"] == "preempted"
+            done = steps_of(yard, each)
+            stopped = max(step for attempt, step in done if attempt == 1)
+            assert (second["resumed_from_step"], min(step for attempt, step in done if attempt == 2)) == (stopped, stopped + 1)
+            yard.client.post(f"/v1/jobs/{each}/cancel?keep_checkpoint=false")
+        for each in patient:
+            yard.wait_for_state(each, "cancelled")
 
 
 class TestReserve:

@@ -11,7 +11,7 @@ from modelyard.domain.jobs.gangs import (
     list_waiting_gangs,
     view_workers,
 )
-from modelyard.domain.jobs.queues import parse_queue
+from modelyard.domain.jobs.queues import is_gang_queue
 from modelyard.domain.jobs.seats import GRACE_SHARE
 from modelyard.domain.jobs.tallies import count_claimable
 from modelyard.domain.scheduling.gangs import Placement, WaitingGang, keep_free, place
@@ -35,9 +35,9 @@ def place_gangs(database: Database, settings: Settings) -> None:
         is_kept = has_kept(session)
     placed = {each.job_id for each in place(gangs, workers) if _start(database, settings, each, grace)}
     waiting = [gang for gang in gangs if gang.job_id not in placed]
-    wanted = keep_free(waiting, workers, settings.gang_reserve_seconds)
-    if wanted is not None or is_kept:
-        _keep(database, wanted, waiting)
+    kept = keep_free(waiting, workers, settings.gang_reserve_seconds)
+    if kept or is_kept:
+        _keep(database, kept, waiting)
 
 
 def end_unready_gangs(database: Database, settings: Settings) -> None:
@@ -70,15 +70,8 @@ class SurplusTickets:
 
 def find_surplus(waiting: Mapping[str, int], tickets: Mapping[str, int]) -> dict[str, int]:
     """Tickets in queues of gangs beyond one per waiting gang. Pure."""
-    surplus = {queue: number - waiting.get(queue, 0) for queue, number in tickets.items() if _is_gang_queue(queue)}
+    surplus = {queue: number - waiting.get(queue, 0) for queue, number in tickets.items() if is_gang_queue(queue)}
     return {queue: number for queue, number in surplus.items() if number > 0}
-
-
-def _is_gang_queue(queue: str) -> bool:
-    try:
-        return parse_queue(queue)[1].nodes > 1
-    except ValueError:
-        return False
 
 
 def _start(database: Database, settings: Settings, placement: Placement, grace_seconds: float) -> bool:
@@ -90,7 +83,7 @@ def _start(database: Database, settings: Settings, placement: Placement, grace_s
     return True
 
 
-def _keep(database: Database, placement: Placement | None, gangs: list[WaitingGang]) -> None:
-    slots = next((gang.slots for gang in gangs if placement is not None and gang.job_id == placement.job_id), 0)
+def _keep(database: Database, kept: list[Placement], gangs: list[WaitingGang]) -> None:
+    slots = {gang.job_id: gang.slots for gang in gangs}
     with database.write() as session:
-        keep_only(session, placement, slots, read_clock(session) + KEPT_SECONDS)
+        keep_only(session, [(each, slots[each.job_id]) for each in kept], read_clock(session) + KEPT_SECONDS)

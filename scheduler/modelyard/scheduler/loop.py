@@ -29,6 +29,7 @@ from modelyard.scheduler.quotas import apply_quotas, start_due_jobs
 from modelyard.scheduler.relay import Relay
 from modelyard.scheduler.repair import discard_checkpoints, end_dead_leases, forget_old_requests, forget_silent_workers
 from modelyard.scheduler.retention import sweep_checkpoints
+from modelyard.scheduler.room import make_room_for_gangs
 from modelyard.scheduler.schedules import fill_slots
 from modelyard.scheduler.sweeps import conduct_sweeps
 from modelyard.scheduler.tallies import add_up_tallies
@@ -69,6 +70,7 @@ def make_chores(settings: Settings, database: Database) -> list[Chore]:
     return [
         Chore("end dead leases", interval, lambda: end_dead_leases(database, settings), may_rest=True),
         Chore("place gangs", interval, lambda: place_gangs(database, settings), may_rest=True),
+        Chore("make room for gangs", interval, lambda: make_room_for_gangs(database, settings), may_rest=True),
         Chore("end unready gangs", interval, lambda: end_unready_gangs(database, settings), may_rest=True),
         Chore("drop surplus tickets", 5 * interval, surplus.tick),
         Chore("advance held jobs", interval, lambda: advance_held_jobs(database), may_rest=True),

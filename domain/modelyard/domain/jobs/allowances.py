@@ -131,3 +131,23 @@ def may_start(session: Session, project_id: str, slots: int) -> bool:
         _, quotas = read_quotas(session, project_id, lock=True)
     # Read after the lock was got: a statement sees what was committed before it began.
     return has_room(quotas, read_use(session, project_id, quotas), slots)
+
+
+class StartLimits:
+    """Which waiting jobs their project's quota would hold back at the claim, read once per project. Keeping slots for those
+    would only waste them."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._known: dict[str, tuple[Quotas, Use]] = {}
+
+    def holds_back(self, job: Job) -> bool:
+        """Whether a job, with the slots of all its nodes, could not start although a worker had room for it."""
+        if job.project_id not in self._known:
+            self._known[job.project_id] = self._read(job.project_id)
+        quotas, use = self._known[job.project_id]
+        return not has_room(quotas, use, job.slots * job.nodes)
+
+    def _read(self, project_id: str) -> tuple[Quotas, Use]:
+        _, quotas = read_quotas(self._session, project_id)
+        return quotas, read_use(self._session, project_id, quotas) if quotas.limits_starts() else Use()

@@ -3,33 +3,52 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import delete, literal_column
+from sqlalchemy import delete, func, literal_column
 from sqlmodel import Session, col, select
 
-from modelyard.domain.jobs.allowances import may_start
+from modelyard.domain.jobs.allowances import StartLimits, may_start
 from modelyard.domain.jobs.lifecycle import ACTIVE, JobState, Outcome, StaleAttempt
 from modelyard.domain.jobs.ownership import change, finish, own
+from modelyard.domain.jobs.queues import is_gang_queue
 from modelyard.domain.jobs.seats import SeatState, list_lingering, list_seats
-from modelyard.domain.jobs.tables import Attempt, Job, Seat
+from modelyard.domain.jobs.tables import QUEUED, Attempt, Job, JobTally, Seat
+from modelyard.domain.scheduling.fair_share import find_penalties
 from modelyard.domain.scheduling.gangs import Placement, WaitingGang, WorkerView
+from modelyard.domain.scheduling.standings import read_usage
 from modelyard.domain.workers.repository import list_serving
 from modelyard.domain.workers.tables import Reservation, Worker
 from modelyard.kit.database import database_now, read_clock
 from modelyard.kit.identifiers import new_id
 
-GANGS_PER_LOOK = 200
-"""More than this many waiting gangs are not looked at, so that a look stays short."""
+HEADS = 8
+"""Gangs looked at per project and queue: more could not start at once on most yards, and a look must stay short."""
 _IS_GANG = col(Job.nodes) > literal_column("1")
 """Written out, not bound: the planner takes the index on gangs only if it sees the number."""
 
 
 def list_waiting_gangs(session: Session, grace_seconds: float) -> list[WaitingGang]:
-    """Gangs that could start now, best first; not those whose last attempt may still have processes somewhere."""
-    waiting = (_IS_GANG, Job.state == JobState.QUEUED, Job.not_before <= database_now())
-    jobs = session.exec(select(Job).where(*waiting).order_by(col(Job.order_key)).limit(GANGS_PER_LOOK)).all()
+    """The first gangs of every project that could start now; not those its quota holds back, nor those whose last attempt may
+    still have processes somewhere."""
+    limits = StartLimits(session)
+    heads = [job for project, queue in _list_lines(session) for job in _list_heads(session, project, queue)]
+    jobs = [job for job in heads if not limits.holds_back(job)]
     lingering = {seat.job_id for seat in list_lingering(session, [job.id for job in jobs if job.attempt], grace_seconds)}
+    projects = {job.project_id for job in jobs}
+    penalties = find_penalties(read_usage(session, projects)) if len(projects) > 1 else {}
     now = read_clock(session)
-    return [describe_gang(job, now) for job in jobs if job.id not in lingering]
+    return [describe_gang(job, now, penalties.get(job.project_id, 0.0)) for job in jobs if job.id not in lingering]
+
+
+def _list_lines(session: Session) -> list[tuple[str, str]]:
+    """Project and queue, wherever gangs wait; read from the tallies, so that a long line costs no more than a short one."""
+    lines = select(JobTally.project_id, JobTally.queue).where(JobTally.state == JobState.QUEUED)
+    lines = lines.group_by(col(JobTally.project_id), col(JobTally.queue)).having(func.sum(col(JobTally.jobs)) > 0)
+    return [(project, queue) for project, queue in sorted(session.exec(lines).all()) if is_gang_queue(queue)]
+
+
+def _list_heads(session: Session, project_id: str, queue: str) -> Sequence[Job]:
+    waiting = (Job.project_id == project_id, Job.queue == queue, QUEUED, Job.not_before <= database_now())
+    return session.exec(select(Job).where(*waiting).order_by(col(Job.order_key), col(Job.id)).limit(HEADS)).all()
 
 
 def list_gang_queues(session: Session) -> Sequence[str]:
@@ -37,11 +56,11 @@ def list_gang_queues(session: Session) -> Sequence[str]:
     return session.exec(select(Job.queue).where(_IS_GANG, Job.state == JobState.QUEUED).distinct()).all()
 
 
-def describe_gang(job: Job, now: float) -> WaitingGang:
+def describe_gang(job: Job, now: float, set_back_seconds: float = 0.0) -> WaitingGang:
     """A job as `place` sees it."""
-    waited = now - (job.queued_at or job.submitted_at)
-    avoided = frozenset(job.avoid_hosts)
-    return WaitingGang(job.id, job.stage, job.nodes, job.slots, job.accelerator, job.order_key, waited, avoided)
+    order = (job.priority, job.order_key, set_back_seconds)
+    waited = now - max(job.queued_at or job.submitted_at, job.not_before)
+    return WaitingGang(job.id, job.stage, job.nodes, job.slots, job.accelerator, *order, waited, frozenset(job.avoid_hosts))
 
 
 def view_workers(session: Session) -> list[WorkerView]:
@@ -124,12 +143,18 @@ def keep(session: Session, placement: Placement, slots: int, until: float) -> No
     session.flush()
 
 
-def keep_only(session: Session, placement: Placement | None, slots: int, until: float) -> None:
-    """Keep workers free for this waiting gang, and no longer for any other."""
+def keep_only(session: Session, kept: Sequence[tuple[Placement, int]], until: float) -> None:
+    """Keep workers free for these waiting gangs, each with its slots per node, and no longer for any other."""
     waiting = select(Job.id).where(_IS_GANG, Job.state == JobState.QUEUED)
     session.execute(delete(Reservation).where(col(Reservation.job_id).in_(waiting)))
-    if placement is not None:
+    for placement, slots in kept:
         keep(session, placement, slots, until)
+
+
+def keep_instead(session: Session, placement: Placement, slots: int, until: float) -> None:
+    """Keep these workers free for a gang, and none of those that were before."""
+    session.execute(delete(Reservation).where(col(Reservation.job_id) == placement.job_id))
+    keep(session, placement, slots, until)
 
 
 def has_kept(session: Session) -> bool:

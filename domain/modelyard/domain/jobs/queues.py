@@ -41,6 +41,14 @@ def parse_queue(name: str) -> tuple[str, Shape]:
     return match["stage"], Shape(int(match["slots"]), accelerator, int(match["nodes"] or 1))
 
 
+def is_gang_queue(name: str) -> bool:
+    """Whether the jobs of a queue need several workers at once; False for names of others."""
+    try:
+        return parse_queue(name)[1].nodes > 1
+    except ValueError:
+        return False
+
+
 def queues_of_worker(stages: list[str], cpu_slots: int, gpus: int) -> list[str]:
     """Every queue a worker could ever serve, by its stages and slots."""
     return [queue_name(stage, shape) for stage in stages for shape in _shapes(stage, cpu_slots, gpus)]

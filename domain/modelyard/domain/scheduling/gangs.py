@@ -18,8 +18,12 @@ class WaitingGang:
     nodes: int
     slots: int
     accelerator: str = "any"
+    priority: int = 50
+    """Decides who may be displaced for it; in the order it is part of `order_key`."""
     order_key: float = 0.0
     """Smallest first."""
+    set_back_seconds: float = 0.0
+    """What fair share adds to the order key, because its project used more than the others that have gangs waiting."""
     waited_seconds: float = 0.0
     avoid_hosts: frozenset[str] = frozenset()
     """Machines where it hung or was lost: used only while there are not enough others."""
@@ -57,7 +61,7 @@ def place(gangs: Sequence[WaitingGang], workers: Sequence[WorkerView]) -> list[P
     """Give gangs their workers, best gang first. A gang that lacks a single worker takes none, so no two hold half each."""
     taken: dict[tuple[str, str], int] = {}
     placements = []
-    for gang in sorted(gangs, key=_order):
+    for gang in sorted(gangs, key=order_of):
         placement = _place_one(gang, workers, taken)
         if placement is not None:
             placements.append(placement)
@@ -67,21 +71,36 @@ def place(gangs: Sequence[WaitingGang], workers: Sequence[WorkerView]) -> list[P
     return placements
 
 
-def keep_free(gangs: Sequence[WaitingGang], workers: Sequence[WorkerView], after_seconds: float) -> Placement | None:
-    """Choose the workers whose slots are kept free, as they become so, for one gang that waited longer than `after_seconds`.
+def keep_free(gangs: Sequence[WaitingGang], workers: Sequence[WorkerView], after_seconds: float) -> list[Placement]:
+    """Choose the workers whose slots are kept free, as they become so, for gangs that waited or displaced others.
 
-    One gang at a time, the best of those that could run at all: two that each keep half would wait for ever.
-    Workers kept for another job are left alone for the same reason.
+    Who has all its workers kept goes on having them: else those who made room for it would have done so in vain. While nobody
+    has, one gang gets them: the best that waited longer than `after_seconds` and could run at all. Each keeps all it needs, on
+    workers kept for nobody else, so none waits for what another keeps.
     """
-    late = [gang for gang in sorted(gangs, key=_order) if gang.waited_seconds >= after_seconds]
-    for gang in late:
-        for accelerator in ACCELERATORS[gang.accelerator]:
-            able = [worker for worker in workers if _could_take(gang, worker, accelerator) and not _is_kept(worker, gang)]
-            # Those kept already stay: else slots that became free would be given up again. Then the emptiest.
-            able.sort(key=lambda worker: (gang.job_id not in worker.reserved, -worker.free.get(accelerator, 0), worker.id))
-            chosen = _choose(gang, able, accelerator)
-            if chosen is not None:
-                return Placement(gang.job_id, accelerator, chosen)
+    ordered = sorted(gangs, key=order_of)
+    kept = [placement for gang in ordered if (placement := _find_kept(gang, workers)) is not None]
+    late = [gang for gang in ordered if gang.waited_seconds >= after_seconds]
+    return kept or [placement for gang in late if (placement := _keep_for(gang, workers)) is not None][:1]
+
+
+def _find_kept(gang: WaitingGang, workers: Sequence[WorkerView]) -> Placement | None:
+    """The workers kept for a gang, if all of them are there and could still run it."""
+    held = [(worker, accelerator) for worker in workers for accelerator in worker.reserved.get(gang.job_id, ())]
+    able = [worker for worker, accelerator in held if _could_take(gang, worker, accelerator)]
+    if len(able) < gang.nodes or len({accelerator for _, accelerator in held}) != 1:
+        return None
+    return Placement(gang.job_id, held[0][1], tuple(worker.id for worker in able))
+
+
+def _keep_for(gang: WaitingGang, workers: Sequence[WorkerView]) -> Placement | None:
+    for accelerator in ACCELERATORS[gang.accelerator]:
+        able = [worker for worker in workers if _could_take(gang, worker, accelerator) and not _is_kept(worker, gang)]
+        # Those kept already come first: else slots that became free would be given up again. Then the emptiest.
+        able.sort(key=lambda worker: (gang.job_id not in worker.reserved, -worker.free.get(accelerator, 0), worker.id))
+        chosen = choose_workers(gang, [(worker.id, worker.host) for worker in able], accelerator)
+        if chosen is not None:
+            return Placement(gang.job_id, accelerator, chosen)
     return None
 
 
@@ -93,8 +112,9 @@ def count_room(gang: WaitingGang, workers: Sequence[WorkerView]) -> tuple[int, i
     return len(ready), len(able)
 
 
-def _order(gang: WaitingGang) -> tuple[float, str]:
-    return (gang.order_key, gang.job_id)
+def order_of(gang: WaitingGang) -> tuple[float, str]:
+    """Sort gangs, best first: when it was submitted, its priority and its project's use as one number. Pure."""
+    return (gang.order_key + gang.set_back_seconds, gang.job_id)
 
 
 def _place_one(gang: WaitingGang, workers: Sequence[WorkerView], taken: Mapping[tuple[str, str], int]) -> Placement | None:
@@ -106,7 +126,7 @@ def _place_one(gang: WaitingGang, workers: Sequence[WorkerView], taken: Mapping[
         }
         ready = [worker for worker in workers if left.get(worker.id, -1) >= 0]
         ready.sort(key=lambda worker: (left[worker.id], worker.id))
-        chosen = _choose(gang, ready, accelerator)
+        chosen = choose_workers(gang, [(worker.id, worker.host) for worker in ready], accelerator)
         if chosen is not None:
             return Placement(gang.job_id, accelerator, chosen)
     return None
@@ -120,17 +140,17 @@ def _is_kept(worker: WorkerView, gang: WaitingGang) -> bool:
     return any(job_id != gang.job_id for job_id in worker.reserved)
 
 
-def _choose(gang: WaitingGang, ordered: Sequence[WorkerView], accelerator: str) -> tuple[str, ...] | None:
-    """Choose `nodes` workers, best first, on machines of their own while there are such; None if there are not enough."""
-    wanted = [worker for worker in ordered if worker.host not in gang.avoid_hosts]
+def choose_workers(gang: WaitingGang, ordered: Sequence[tuple[str, str]], accelerator: str) -> tuple[str, ...] | None:
+    """Choose `nodes` of these (worker, host), best first, on machines of their own while there are such. Pure."""
+    wanted = [(worker_id, host) for worker_id, host in ordered if host not in gang.avoid_hosts]
     for candidates in (wanted, ordered):
-        first_on_host: dict[str, WorkerView] = {}
-        for worker in candidates:
-            first_on_host.setdefault(worker.host, worker)
+        first_on_host: dict[str, str] = {}
+        for worker_id, host in candidates:
+            first_on_host.setdefault(host, worker_id)
         firsts = list(first_on_host.values())
         # GPUs are lent machine-wide: two workers of one machine may mean the same ones. CPU slots are each worker's own.
-        others = [] if accelerator == "gpu" else [worker for worker in candidates if worker not in firsts]
+        others = [] if accelerator == "gpu" else [worker_id for worker_id, _ in candidates if worker_id not in firsts]
         chosen = (firsts + others)[: gang.nodes]
         if len(chosen) == gang.nodes:
-            return tuple(worker.id for worker in chosen)
+            return tuple(chosen)
     return None

@@ -33,39 +33,43 @@ def choose_victims(job: Waiting, yard: Yard, grace_seconds: float) -> Victims | 
 
 
 def _is_waiting_enough(job: Waiting, pool: Pool, yard: Yard, grace_seconds: float) -> bool:
-    return _count_spare(job, pool, yard) + _count_coming(pool, yard, grace_seconds) >= job.slots
+    return count_spare(job.job_id, pool, yard) + count_coming(pool, yard, grace_seconds) >= job.slots
 
 
-def _count_spare(job: Waiting, pool: Pool, yard: Yard) -> int:
-    return yard.count_free(pool) - yard.count_kept(pool, yard.reserved, job.job_id)
+def count_spare(job_id: str, pool: Pool, yard: Yard) -> int:
+    """Count the free slots of a pool, less those kept for other jobs; below zero where those wait for more. Pure."""
+    return yard.count_free(pool) - yard.count_kept(pool, yard.reserved, job_id)
 
 
-def _count_coming(pool: Pool, yard: Yard, grace_seconds: float) -> int:
-    """Slots that will be free within the grace time without anybody's being displaced."""
+def count_coming(pool: Pool, yard: Yard, grace_seconds: float) -> int:
+    """Count the slots that will be free within the grace time without anybody's being displaced. Pure."""
     soon = yard.now + grace_seconds
     return sum(count for each, count in yard.list_holding(pool) if each.is_leaving or end_of(each) <= soon)
 
 
 def _make_offer(job: Waiting, pool: Pool, yard: Yard, grace_seconds: float) -> Victims | None:
-    spare = _count_spare(job, pool, yard)
+    spare = count_spare(job.job_id, pool, yard)
     if spare < 0:  # slots that others already wait for would have to be freed as well
         return None
-    needed = job.slots - spare - _count_coming(pool, yard, grace_seconds)
-    able = [(each, count) for each, count in yard.list_holding(pool) if _may_displace(job, each, yard.now + grace_seconds)]
+    needed = job.slots - spare - count_coming(pool, yard, grace_seconds)
+    able = [
+        (each, count) for each, count in yard.list_holding(pool) if may_displace(job.priority, each, yard.now + grace_seconds)
+    ]
     for highest in sorted({each.priority for each, _ in able}):
-        chosen = _cheapest([(each, count) for each, count in able if each.priority <= highest], needed)
+        chosen = find_cheapest([(each, count) for each, count in able if each.priority <= highest], needed)
         if chosen is not None:
             return Victims(pool.worker_id, pool.accelerator, chosen)
     return None
 
 
-def _may_displace(job: Waiting, running: Running, soon: float) -> bool:
+def may_displace(priority: int, running: Running, soon: float) -> bool:
+    """Whether a job of this priority may displace one that runs; one that goes by itself before `soon` need not be. Pure."""
     is_going = running.is_leaving or end_of(running) <= soon
-    return running.may_be_preempted and not is_going and running.priority <= job.priority - MARGIN
+    return running.may_be_preempted and not is_going and running.priority <= priority - MARGIN
 
 
-def _cheapest(able: Sequence[tuple[Running, int]], needed: int) -> tuple[Running, ...] | None:
-    """The set that frees enough slots at the least cost: a knapsack, filled to each number of slots in turn."""
+def find_cheapest(able: Sequence[tuple[Running, int]], needed: int) -> tuple[Running, ...] | None:
+    """Find the set that frees enough slots at the least cost: a knapsack, filled to each number of slots in turn."""
     best: dict[int, tuple[float, int, tuple[Running, ...]]] = {0: (0.0, 0, ())}
     for victim, slots in able:
         for covered, (lost, count, chosen) in list(best.items()):

@@ -57,7 +57,9 @@ class Running:
     ends_at: float | None = None
     """Predicted, seconds since the epoch; None: nobody knows."""
     lost: float = 0.0
-    """Slot-seconds of work since the last checkpoint."""
+    """Slot-seconds of work since the last checkpoint; of a gang, those of all its nodes."""
+    is_seat: bool = False
+    """One worker's part of a gang: who displaces it displaces all of them."""
 
 
 @dataclass(frozen=True)

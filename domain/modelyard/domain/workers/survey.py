@@ -6,13 +6,12 @@ from typing import Any
 import sqlalchemy
 from sqlmodel import Session, col, select
 
-from modelyard.domain.jobs.allowances import read_quotas, read_use
+from modelyard.domain.jobs.allowances import StartLimits
 from modelyard.domain.jobs.lifecycle import ACTIVE, JobState
 from modelyard.domain.jobs.prediction import TELLING_PROGRESS
 from modelyard.domain.jobs.repository import list_claimable
 from modelyard.domain.jobs.tables import OWNED, Attempt, Job, Seat
 from modelyard.domain.jobs.tallies import count_claimable
-from modelyard.domain.scheduling.quotas import Quotas, Use, has_room
 from modelyard.domain.scheduling.yard import Pool, Reserved, Running, Waiting, Yard
 from modelyard.domain.specs import KINDS
 from modelyard.domain.workers.outlook import slot_names
@@ -31,26 +30,8 @@ def list_waiting(session: Session) -> list[Waiting]:
     reserved = select(Job).join(Reservation, col(Reservation.job_id) == col(Job.id))
     waiting = reserved.where(Job.state == JobState.QUEUED, Job.not_before <= database_now())
     found = {job.id: job for job in [*heads, *session.exec(waiting).all()] if job.nodes == 1}
-    full = _Full(session)
-    return [_describe_waiting(job, now) for job in found.values() if not full.holds_back(job)]
-
-
-class _Full:
-    """Which jobs their project's quota holds back at the claim: keeping slots for those would only waste them."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._known: dict[str, tuple[Quotas, Use]] = {}
-
-    def holds_back(self, job: Job) -> bool:
-        if job.project_id not in self._known:
-            self._known[job.project_id] = self._read(job.project_id)
-        quotas, use = self._known[job.project_id]
-        return not has_room(quotas, use, job.slots)
-
-    def _read(self, project_id: str) -> tuple[Quotas, Use]:
-        _, quotas = read_quotas(self._session, project_id)
-        return quotas, read_use(self._session, project_id, quotas) if quotas.limits_starts() else Use()
+    limits = StartLimits(session)
+    return [_describe_waiting(job, now) for job in found.values() if not limits.holds_back(job)]
 
 
 def _describe_waiting(job: Job, now: float) -> Waiting:
@@ -69,7 +50,7 @@ def survey(session: Session) -> Yard:
     return Yard(
         now=now,
         pools=[pool for worker in workers for pool in _list_pools(worker)],
-        running=[*_list_running(session, now), *_list_seated(session)],
+        running=[*_list_running(session, now), *_list_seated(session, now)],
         reserved=[Reserved(row.job_id, row.worker_id, row.accelerator, row.slots, nodes > 1) for row, nodes in kept],
     )
 
@@ -96,13 +77,24 @@ def has_preemptible(session: Session, highest_priority: int) -> bool:
 
 def _list_running(session: Session, now: float) -> list[Running]:
     # Columns, not rows: specs are long, and of hundreds of machines all running jobs are read.
-    of_job: Any = (Job.id, Job.kind, Job.slots, Job.priority, Job.preemptible, Job.stop_requested, Job.progress)
-    times: Any = (Attempt.started_at, Attempt.saved_at, Attempt.resumed_from_step)
-    columns: Any = (*of_job, Attempt.seq, Attempt.worker_id, col(Attempt.slots).label("held"), *times)
+    columns: Any = (*_OF_JOB, Attempt.worker_id, col(Attempt.slots).label("held"), *_TIMES)
     query: Any = sqlalchemy.select(*columns)
-    newest = (col(Attempt.job_id) == col(Job.id)) & (col(Attempt.seq) == col(Job.attempt))
-    rows = session.execute(query.join(Attempt, newest).where(OWNED, col(Job.state).in_(ACTIVE), Job.nodes == 1)).all()
+    rows = session.execute(query.join(Attempt, _NEWEST).where(OWNED, col(Job.state).in_(ACTIVE), Job.nodes == 1)).all()
     return [_describe_running(row, now) for row in rows]
+
+
+def _list_seated(session: Session, now: float) -> list[Running]:
+    """Seats of gangs. Who displaces one displaces all of its gang, and pays for all of them."""
+    columns: Any = (*_OF_JOB, Seat.worker_id, col(Seat.slots).label("held"), *_TIMES)
+    of_newest: Any = (col(Job.id) == col(Seat.job_id)) & (col(Job.attempt) == col(Seat.attempt))
+    query: Any = sqlalchemy.select(*columns).join(Attempt, _NEWEST).join(Seat, of_newest)
+    rows = session.execute(query.where(OWNED, col(Job.state).in_(ACTIVE), Seat.state == "running")).all()
+    return [_describe_running(row, now) for row in rows]
+
+
+_OF_JOB: Any = (Job.id, Job.kind, Job.slots, Job.nodes, Job.priority, Job.preemptible, Job.stop_requested, Job.progress)
+_TIMES: Any = (Attempt.seq, Attempt.started_at, Attempt.saved_at, Attempt.resumed_from_step)
+_NEWEST: Any = (col(Attempt.job_id) == col(Job.id)) & (col(Attempt.seq) == col(Job.attempt))
 
 
 def _describe_running(row: Any, now: float) -> Running:
@@ -117,7 +109,8 @@ def _describe_running(row: Any, now: float) -> Running:
         is_service=kind.is_service,
         is_leaving=row.stop_requested is not None,
         ends_at=_predict_end(row, now),
-        lost=row.slots * max(now - since, 0.0),
+        lost=row.slots * row.nodes * max(now - since, 0.0),
+        is_seat=row.nodes > 1,
     )
 
 
@@ -126,20 +119,3 @@ def _predict_end(row: Any, now: float) -> float | None:
     if row.progress < TELLING_PROGRESS or row.resumed_from_step is not None:
         return None
     return float(now + (now - row.started_at) * (1.0 - row.progress) / row.progress)
-
-
-def _list_seated(session: Session) -> list[Running]:
-    """Seats of gangs: never displaced, for that would end the whole gang."""
-    of_newest: Any = (col(Job.id) == col(Seat.job_id)) & (col(Job.attempt) == col(Seat.attempt))
-    query = select(Seat, Job).join(Job, of_newest).where(OWNED, col(Job.state).in_(ACTIVE), Seat.state == "running")
-    return [
-        Running(
-            job.id,
-            seat.attempt,
-            _qualify(seat.worker_id, seat.slots),
-            job.priority,
-            is_service=KINDS[job.kind].is_service,
-            is_leaving=job.stop_requested is not None,
-        )
-        for seat, job in session.exec(query).all()
-    ]
