@@ -8,10 +8,10 @@ from modelyard.domain.jobs.gangs import claim_gang, end_unready, list_unready, l
 from modelyard.domain.jobs.lifecycle import Outcome, StaleAttempt
 from modelyard.domain.jobs.ownership import finish
 from modelyard.domain.jobs.queues import Shape
-from modelyard.domain.jobs.seats import ask_to_stop, give_back, leave, list_reserved, renew_seat, take
+from modelyard.domain.jobs.seats import ask_to_stop, give_back, leave, list_reserved, renew_seat, say_places, say_stalled, take
 from modelyard.domain.jobs.submission import JobRequest, submit
 from modelyard.domain.jobs.tables import Attempt, Job, Seat
-from modelyard.domain.scheduling.gangs import Placement
+from modelyard.domain.scheduling.gangs import Placement, WorkerView, place
 from modelyard.domain.specs import parse_spec
 from modelyard.domain.workers.outlook import read_outlook
 from modelyard.domain.workers.repository import report_worker
@@ -219,3 +219,33 @@ class TestViewWorkers:
         assert views["w1@x"].free == {"cpu": 2, "gpu": 0}
         assert views["w2@y"].free == {"cpu": 0, "gpu": 0}
         assert views["w1@x"].reserved == {}, "a seat counts once"
+
+
+class TestStall:
+    def test_every_node_learns_of_it_and_says_where_its_ranks_are(self, factory: Factory) -> None:
+        job = submit_gang(factory)
+        claim(factory, job)
+        _, second = take_all(factory, job)
+        assert not write(factory.database, renew_seat, job.id, 1, 1, LEASE_SECONDS).is_stalled
+        write(factory.database, say_stalled, job.id, 1)
+        assert write(factory.database, renew_seat, job.id, 1, 1, LEASE_SECONDS).is_stalled
+        assert [seat.places for seat in seats_of(factory, job)] == [None, None]
+        write(factory.database, say_places, second, {1: None, 2: "wait (loader.py:7)"})
+        assert [seat.places for seat in seats_of(factory, job)] == [None, {"1": None, "2": "wait (loader.py:7)"}]
+        with pytest.raises(StaleAttempt):
+            write(factory.database, say_stalled, job.id, 2)
+
+    def test_the_second_time_the_machine_of_the_silent_rank_is_avoided(self, factory: Factory) -> None:
+        job = submit_gang(factory)
+        for attempt, avoided in ((1, []), (2, ["y"])):
+            claim(factory, job)
+            take_all(factory, job)
+            write(factory.database, finish, job.id, attempt, Outcome.HANG, "silent", 77, 1)
+            for seat in seats_of(factory, job):
+                write(factory.database, leave, seat)
+            assert factory.get(Job, job.id).avoid_hosts == avoided
+            factory.update(job, not_before=0.0)
+        (gang,) = write(factory.database, list_waiting_gangs, GRACE)
+        assert gang.avoid_hosts == {"y"}
+        workers = [WorkerView(name, name[-1], frozenset({"pretrain"}), {"cpu": 1}, {"cpu": 1}) for name in (*WORKERS, "w3@z")]
+        assert [each.worker_ids for each in place([gang], workers)] == [("w1@x", "w3@z")]

@@ -79,6 +79,15 @@ def begun(yard: Yard, job_id: str, attempt: int) -> float:
     return datetime.fromisoformat(found["started_at"]).timestamp()
 
 
+def attempt_of(yard: Yard, job_id: str, number: int) -> Document | None:
+    return next((each for each in yard.rows(job_id, "attempts") if each["seq"] == number), None)
+
+
+def log_of(yard: Yard, job_id: str, attempt: int, rank: int) -> str:
+    lines = yard.rows(job_id, "logs")
+    return "".join(each["text"] for each in lines if (each["attempt"], each["rank"]) == (attempt, rank))
+
+
 def checkpoint_of(yard: Yard, job_id: str, attempt: int) -> Document | None:
     return next((each for each in yard.rows(job_id, "checkpoints") if each["attempt"] == attempt), None)
 
@@ -144,6 +153,25 @@ class TestShare:
         for job_id in jobs:
             yard.wait_for_state(job_id, "succeeded")
             assert [attempt["outcome"] for attempt in yard.rows(job_id, "attempts")] == ["succeeded"]
+
+
+class TestStall:
+    @pytest.mark.parametrize("yard", [{"MODELYARD_HANG_STEP_SECONDS": "10"}], indirect=True)
+    def test_all_nodes_say_where_they_are_and_it_goes_on_from_its_checkpoint(self, yard: Yard) -> None:
+        begin(yard, "one", "two")
+        job_id = yard.submit({**LONG, "steps": 1_000_000}, resources={"nodes": 2, "slots": 1})
+        wait_for(lambda: yard.rows(job_id, "checkpoints"), "the first checkpoint")
+        number = yard.job(job_id)["attempt"]
+        frozen = next(each for each in ranks_of(yard, job_id, number, count=2) if rank_of(each) == 1)
+        frozen.suspend()
+        after = wait_for(lambda: attempt_of(yard, job_id, number + 1), "the next attempt")
+        hung = attempt_of(yard, job_id, number) or {}
+        assert (hung["outcome"], hung["failing_rank"]) == ("hang", 1)
+        assert "rank 1 did not answer when asked where it is" in hung["message"]
+        assert "most recent call first" in log_of(yard, job_id, number, rank=0)
+        assert wait_for(lambda: (attempt_of(yard, job_id, number + 1) or after)["resumed_from_step"], "it to go on")
+        yard.client.post(f"/v1/jobs/{job_id}/cancel?keep_checkpoint=false")
+        yard.wait_for_state(job_id, "cancelled")
 
 
 class TestStop:

@@ -30,8 +30,13 @@ def train(yard: Yard, steps: int, **more: object) -> str:
 
 def steps_of(yard: Yard, job_id: str) -> list[tuple[int, int]]:
     """(attempt, step) of every loss point."""
-    points = yard.client.get(f"/v1/jobs/{job_id}/metrics", name="loss", limit=5000)["data"]
-    return [(point["attempt"], point["step"]) for point in points]
+    points: list[Document] = []
+    while True:
+        last = points[-1]["id"] if points else 0
+        page = yard.client.get(f"/v1/jobs/{job_id}/metrics", name="loss", after=last)
+        points += page["data"]
+        if not page["has_more"]:
+            return [(point["attempt"], point["step"]) for point in points]
 
 
 def outcomes(yard: Yard, job_id: str) -> list[str]:

@@ -105,6 +105,8 @@ class Renewal:
     """What a runner learns when it renews its lease."""
 
     stop_requested: str | None
+    is_stalled: bool = False
+    """Whether node 0 of a gang saw the attempt stand still."""
 
 
 def renew(session: Session, job_id: str, attempt: int, lease_seconds: float) -> Renewal:

@@ -4,7 +4,7 @@ The attempt itself belongs to the runner of node 0, through the job's lease as a
 seats. The next attempt starts only when no seat of an earlier one can have a living process.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, cast
 
@@ -76,14 +76,17 @@ def take(session: Session, seat: Seat, slots: list[str], lease_seconds: float) -
 def renew_seat(session: Session, job_id: str, attempt: int, node_rank: int, lease_seconds: float) -> Renewal:
     """Prolong a seat's lease. Raises `StaleAttempt` once the seat is left or the attempt is over."""
     # No lock on the job: until this is committed, the lease that others see is the one before it.
-    job = session.exec(select(Job).where(Job.id == job_id, Job.attempt == attempt, col(Job.state).in_(ACTIVE))).first()
+    mine = (Job.id == job_id, Job.attempt == attempt, col(Job.state).in_(ACTIVE))
+    newest = (col(Attempt.job_id) == col(Job.id)) & (col(Attempt.seq) == col(Job.attempt))
+    found = session.exec(select(Job.stop_requested, Attempt.stalled_at).join(Attempt, newest).where(*mine)).first()
     lease = database_now() + lease_seconds
     if (
-        job is None
+        found is None
         or _update_seat(session, seat_of(job_id, attempt, node_rank), {SeatState.RUNNING}, {"lease_expires_at": lease}) == 0
     ):
         raise StaleAttempt(job_id, attempt)
-    return Renewal(job.stop_requested)
+    stop_requested, stalled_at = found
+    return Renewal(stop_requested, stalled_at is not None)
 
 
 def leave(
@@ -121,6 +124,18 @@ def add_logs(session: Session, seat: Seat, logs: Sequence[tuple[int, str]], now:
         raise StaleAttempt(seat.job_id, seat.attempt)
     row = {"job_id": seat.job_id, "attempt": seat.attempt, "at": now}
     session.execute(insert(LogChunk), [{**row, "rank": rank, "text": text.replace("\0", "")} for rank, text in logs])
+
+
+def say_stalled(session: Session, job_id: str, attempt: int) -> None:
+    """Ask all nodes where their ranks are: the attempt stands still. Raises `StaleAttempt`."""
+    own(session, job_id, attempt)
+    mine = (col(Attempt.job_id) == job_id, col(Attempt.seq) == attempt)
+    session.execute(update(Attempt).where(*mine).values(stalled_at=database_now()))
+
+
+def say_places(session: Session, seat: Seat, places: Mapping[int, str | None]) -> None:
+    """Say where a node's ranks stand, once their stacks are in the log; None for one that did not answer."""
+    _update_seat(session, seat, {SeatState.RUNNING}, {"places": {str(rank): place for rank, place in places.items()}})
 
 
 def set_rendezvous(session: Session, job_id: str, attempt: int, address: str) -> None:

@@ -171,6 +171,8 @@ class Attempt(SQLModel, table=True):
     """Since when the job had waited for this attempt."""
     started_at: float = time_field(nullable=False)
     heartbeat_at: float | None = time_field()
+    stalled_at: float | None = time_field()
+    """When node 0 of a gang saw that it stands still: the other nodes then say where their ranks are."""
     finished_at: float | None = time_field()
 
 
@@ -192,6 +194,8 @@ class Seat(SQLModel, table=True):
     failing_rank: int | None = None
     exit_code: int | None = None
     message: str | None = text_field(default=None)  # type: ignore[arg-type]
+    places: dict[str, str | None] | None = Field(default=None, sa_type=JSON)
+    """Rank -> where it stood when the attempt stood still, None for one that did not answer; None before it was asked."""
     made_at: float = time_field(nullable=False)
     lease_expires_at: float | None = time_field()
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from sqlmodel import Session
 
 from modelyard.domain.jobs.lifecycle import Outcome
-from modelyard.domain.jobs.seats import GRACE_SHARE, SeatState, list_seats, set_rendezvous
+from modelyard.domain.jobs.seats import GRACE_SHARE, SeatState, list_seats, say_stalled, set_rendezvous
 from modelyard.domain.jobs.tables import Job, Seat
 from modelyard.kit.database import Database, DatabaseAway, read_clock
 from modelyard.kit.logs import get_logger
@@ -23,6 +23,8 @@ FIRST_CAUSE_SECONDS = 5.0
 """After a failure here, the nodes have so long to say that theirs came first: a rank that dies takes its peers along."""
 QUIET_SECONDS = 3.0
 """A node renews every second: one that missed three times when its peers fail is likely why."""
+PLACES_SECONDS = 20.0
+"""The other nodes learn within a second that the run stands still; their ranks have ten for their stacks."""
 log = get_logger(__name__)
 
 
@@ -61,6 +63,22 @@ class Gang:
         if time.monotonic() - self._looked_at > LOOK_SECONDS:
             self._look()
         return any(seat.outcome is not None or self._is_lost(seat) for seat in self.seats[1:])
+
+    def say_stalled(self) -> None:
+        """Ask the other nodes where their ranks are. Without the database nobody is asked, and this node's own word must do."""
+        try:
+            with self.database.write() as session:
+                say_stalled(session, self.job.id, self.job.attempt)
+        except DatabaseAway as error:
+            log.warning("the other nodes were not asked", job_id=self.job.id, error=type(error).__name__)
+
+    def wait_for_places(self) -> dict[int, str | None]:
+        """Wait until the ranks of the other nodes have their stacks in the log; returns where those are that were said."""
+        self._wait(PLACES_SECONDS, lambda: all(seat.places is not None or not self._is_there(seat) for seat in self.seats[1:]))
+        return {int(rank): place for seat in self.seats[1:] for rank, place in (seat.places or {}).items()}
+
+    def _is_there(self, seat: Seat) -> bool:
+        return seat.state == SeatState.RUNNING and not self._is_lost(seat)
 
     def settle(self, has_failed: bool) -> None:
         """Wait until the other nodes have left too; after a failure only for their word on what came first."""

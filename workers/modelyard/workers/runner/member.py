@@ -28,6 +28,7 @@ from modelyard.workers.runner.preparation import RESUME_FOLDER, make_launch, wri
 from modelyard.workers.runner.rank_environment import Launch
 from modelyard.workers.runner.ranks import Ranks, wait_for_change
 from modelyard.workers.runner.reading import EventReader, LogReader, last_lines
+from modelyard.workers.runner.stalls import dump_stacks
 
 TICK_SECONDS = 0.5
 LAST_PART_SECONDS = 2.0
@@ -100,6 +101,9 @@ class Member:
     errors: list[dict[str, Any]] = field(default_factory=list)
     _kill_after: float | None = None
     _has_asked: bool = False
+    _has_told: bool = False
+    _places: dict[int, str | None] | None = None
+    """Where its ranks stood when they were asked."""
     _codes_before_end: list[int | None] | None = None
     """Exit codes when we ended the ranks: those without one had not failed by themselves."""
 
@@ -120,6 +124,8 @@ class Member:
         self._try(self._carry)
         if self.drain_requested and not self._has_asked:
             self._has_asked = self._try(self._ask_all_to_leave) is True
+        if self.membership.stall.is_set() and not self._has_told:
+            self._has_told = self._try(self._tell_places) is True
         if self.lease.stop_requested is not None and self.stop_reason is None:
             # Ranks decide by what rank 0 reads; the others' files are for recipes that look on every node.
             self.stop_reason = self.lease.stop_requested
@@ -145,6 +151,15 @@ class Member:
             elif event["type"] == "error":
                 self.errors.append(event)
         return bool(chunks or events)
+
+    def _tell_places(self) -> bool:
+        """The attempt stands still: bring the stacks of this node's ranks to the log, then say where they are."""
+        if self._places is None:
+            self._places = dump_stacks(self.ranks, [reader.path for reader in self.logs], self.logs[0].rank)
+        while self._carry():
+            pass
+        self.membership.say_places(self._places)
+        return True
 
     def _ask_all_to_leave(self) -> bool:
         self.membership.ask_all_to_leave()

@@ -1,16 +1,17 @@
 """One node's place in an attempt of a gang, and all that its runner says to the database and asks of it."""
 
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from sqlmodel import Session
 
 from modelyard.domain.jobs.lifecycle import StaleAttempt
 from modelyard.domain.jobs.repository import find_job, list_attempts
-from modelyard.domain.jobs.seats import add_logs, ask_to_stop, leave, renew_seat, seat_of
+from modelyard.domain.jobs.seats import add_logs, ask_to_stop, leave, renew_seat, say_places, seat_of
 from modelyard.domain.jobs.tables import Attempt, Checkpoint, Job, Seat
 from modelyard.kit.database import Database, DatabaseAway
 from modelyard.kit.logs import get_logger
@@ -35,6 +36,8 @@ class Membership:
     job_id: str
     attempt: int
     node_rank: int
+    stall: threading.Event = field(default_factory=threading.Event, compare=False)
+    """Set once node 0 said that the attempt stands still, as the lease's thread learns."""
 
     @property
     def seat(self) -> Seat:
@@ -46,7 +49,10 @@ class Membership:
 
         def renew_once() -> str | None:
             with self.database.write() as session:
-                return renew_seat(session, self.job_id, self.attempt, self.node_rank, seconds).stop_requested
+                renewal = renew_seat(session, self.job_id, self.attempt, self.node_rank, seconds)
+            if renewal.is_stalled:
+                self.stall.set()
+            return renewal.stop_requested
 
         return renew_once
 
@@ -82,6 +88,11 @@ class Membership:
         """Ask all nodes to save and leave because this one must. Raises `DatabaseAway` at once."""
         with self.database.write() as session:
             ask_to_stop(session, self.job_id, self.attempt, "drained")
+
+    def say_places(self, places: Mapping[int, str | None]) -> None:
+        """Say where this node's ranks stand, once their stacks are in the log. Raises `DatabaseAway` at once."""
+        with self.database.write() as session:
+            say_places(session, self.seat, places)
 
     def leave(self, ending: Ending | None) -> None:
         """Say that no process of this node is left. `ending`: only if it says something about the attempt."""

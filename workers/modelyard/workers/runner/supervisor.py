@@ -33,7 +33,7 @@ from modelyard.workers.runner.outcome import Ending, Evidence, classify
 from modelyard.workers.runner.outputs import register_outputs, store_outputs
 from modelyard.workers.runner.ranks import Ranks, wait_for_change
 from modelyard.workers.runner.reading import EventReader, LogReader, last_lines
-from modelyard.workers.runner.stalls import StallWatch, dump_stacks
+from modelyard.workers.runner.stalls import StallWatch, dump_stacks, name_silent
 from modelyard.workers.runner.time_limit import describe_time_limit
 
 TICK_SECONDS = 0.5
@@ -189,9 +189,18 @@ class Supervisor:
         if stall is None or self.stop_reason is not None or self.ranks.is_over():
             return
         log.warning("the run stands still", job_id=self.job.id, phase=stall.phase, silent_seconds=stall.silent_seconds)
-        dump_stacks(self.ranks, [reader.path for reader in self.logs])
-        self.seen.append({"type": "error", "reason": str(Outcome.HANG), "message": stall.describe()})
+        silent = name_silent(self._ask_where())
+        rank, why = silent or (None, None)
+        message = "; ".join(part for part in (stall.describe(), why) if part)
+        self.seen.append({"type": "error", "reason": str(Outcome.HANG), "message": message, "rank": rank})
         self._end_ranks()
+
+    def _ask_where(self) -> dict[int, str | None]:
+        """Have the ranks of all nodes write their stacks to their logs; returns where each is."""
+        if self.gang is not None:
+            self.gang.say_stalled()
+        places = dump_stacks(self.ranks, [reader.path for reader in self.logs])
+        return {**places, **self.gang.wait_for_places()} if self.gang is not None else places
 
     def _end_ranks(self) -> None:
         if self._codes_before_end is None:

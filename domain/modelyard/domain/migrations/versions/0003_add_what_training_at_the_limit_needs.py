@@ -134,6 +134,10 @@ def upgrade() -> None:
 
     with op.batch_alter_table("attempt", schema=None) as batch_op:
         batch_op.add_column(sa.Column("manifest", sa.JSON(), nullable=True))
+        batch_op.add_column(sa.Column("stalled_at", sa.Double(), nullable=True))
+
+    with op.batch_alter_table("seat", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("places", sa.JSON(), nullable=True))
 
     with op.batch_alter_table("schedule", schema=None) as batch_op:
         batch_op.add_column(sa.Column("failures", sa.Integer(), nullable=False, server_default="0"))
@@ -220,7 +224,11 @@ def downgrade() -> None:
         batch_op.drop_column("host_memory_bytes")
 
     with op.batch_alter_table("attempt", schema=None) as batch_op:
+        batch_op.drop_column("stalled_at")
         batch_op.drop_column("manifest")
+
+    with op.batch_alter_table("seat", schema=None) as batch_op:
+        batch_op.drop_column("places")
 
     with op.batch_alter_table("job", schema=None) as batch_op:
         batch_op.drop_index("ix_job_resume_from")
