@@ -1,10 +1,14 @@
 """Nobody gets in without a key, and a key opens only its own project."""
 
+import asyncio
 from typing import Any
 
 import pytest
 from factories import spec_of
 from running_api import Api
+from starlette.types import ASGIApp, Message
+
+from modelyard.api.app import create_app
 
 OPEN = {"/healthz"}
 """All else needs a key; `/docs` and `/openapi.json` are not in the document."""
@@ -31,6 +35,53 @@ class TestDoor:
     def test_headers_that_are_no_key(self, api: Api, header: str) -> None:
         response = api.with_key("").get("/v1/jobs", headers={"Authorization": header.encode("latin-1")})
         assert response.status_code == 401
+
+
+class TestGate:
+    """The key comes first: nothing of a body is read, let alone kept on disk, for somebody nobody knows."""
+
+    @pytest.mark.parametrize("path", ["/v1/jobs", "/v1/datasets", "/v1/nowhere"])
+    @pytest.mark.parametrize(("authorization", "code"), [(None, b"missing_api_key"), ("Bearer my_wrong", b"invalid_api_key")])
+    @pytest.mark.parametrize("size", [("transfer-encoding", "chunked"), ("content-length", str(2**40))])
+    def test_not_a_byte_is_read(self, api: Api, path: str, authorization: str | None, code: bytes, size: tuple[str, str]) -> None:
+        headers = {"content-type": "multipart/form-data; boundary=x", size[0]: size[1]}
+        if authorization is not None:
+            headers["authorization"] = authorization
+        read, sent = asyncio.run(ask(api.app, path, headers))
+        assert read == 0
+        assert sent[0]["status"] == 401
+        assert (b"connection", b"close") in sent[0]["headers"], "else the server would go on taking what comes"
+        assert code in sent[1]["body"]
+
+    def test_with_a_key_it_is(self, api: Api) -> None:
+        headers = {"content-type": "application/json", "transfer-encoding": "chunked", "authorization": f"Bearer {api.key()}"}
+        read, sent = asyncio.run(ask(api.app, "/v1/jobs", headers))
+        assert (read, sent[0]["status"]) == (2**20 // 2**16 + 1, 413)
+
+    def test_forms_of_the_dashboard_stay_in_memory(self, api: Api) -> None:
+        app = create_app(api.settings.model_copy(update={"max_body_megabytes": 64}))
+        headers = {"content-type": "application/x-www-form-urlencoded", "transfer-encoding": "chunked"}
+        read, sent = asyncio.run(ask(app, "/login", headers))
+        assert (read, sent[0]["status"]) == (2**20 // 2**16 + 1, 413)
+
+
+async def ask(app: ASGIApp, path: str, headers: dict[str, str]) -> tuple[int, list[Message]]:
+    """POST a body that never ends; how many parts of it were read, and the answer."""
+    read, sent = 0, list[Message]()
+
+    async def receive() -> Message:
+        nonlocal read
+        read += 1
+        assert read < 100, "nobody stops reading"
+        return {"type": "http.request", "body": b"x" * 2**16, "more_body": True}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": raw, "server": ("test", 80)}
+    await app({**scope, "scheme": "http", "http_version": "1.1", "root_path": ""}, receive, send)
+    return read, sent
 
 
 class TestScopes:

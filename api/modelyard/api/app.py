@@ -17,6 +17,7 @@ from modelyard.api.deployments.gateway import make_client
 from modelyard.api.deployments.gateway import router as gateway
 from modelyard.api.documentation import add_documentation
 from modelyard.api.errors import install_error_handlers
+from modelyard.api.gate import Gate
 from modelyard.api.health.endpoints import router as health
 from modelyard.api.invariants.endpoints import router as invariants
 from modelyard.api.jobs.creation import JobWriter, create_jobs
@@ -71,6 +72,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.add_middleware(DirectSubmit)
     app.add_middleware(BodyLimit, limit_bytes=settings.max_body_megabytes * 2**20)
+    app.add_middleware(Gate)
     install_error_handlers(app)
     for router in (
         health,

@@ -47,11 +47,17 @@ _bearer = HTTPBearer(auto_error=False, description="An API key: `Authorization: 
 
 
 async def _caller(
-    platform: PlatformDep, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)] = None
+    request: Request, platform: PlatformDep, _: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)] = None
 ) -> Caller:
-    if credentials is None:
+    return await identify(platform.callers, request.headers.get("authorization"))
+
+
+async def identify(callers: Callers, authorization: str | None) -> Caller:
+    """Find the caller by the header of a request. Raises `ApiError` 401 without a key that is known."""
+    scheme, _, secret = (authorization or "").partition(" ")
+    if scheme.lower() != "bearer" or not secret:
         raise ApiError(401, "missing_api_key", "Send an API key: Authorization: Bearer my_…", field="Authorization")
-    caller = await platform.callers.find(credentials.credentials)
+    caller = await callers.find(secret)
     if caller is None:
         raise ApiError(401, "invalid_api_key", "This API key is unknown or was revoked", field="Authorization")
     return caller

@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 
 from modelyard.domain.errors import DomainError
 from modelyard.kit.commits import TooManyWaiting, WriterClosed
@@ -74,6 +75,16 @@ def install_error_handlers(app: FastAPI) -> None:
     for away in DatabaseAway:
         app.add_exception_handler(away, _database_error)
     app.add_exception_handler(Exception, _unexpected_error)
+
+
+def answer_error(request: Request, error: Exception) -> Response:
+    """Answer as the application does, outside of it. Raises the error again where the application has no answer of its own."""
+    handlers = request.app.exception_handlers
+    for kind in type(error).__mro__:
+        if kind in handlers and kind is not Exception:
+            response: Response = handlers[kind](request, error)
+            return response
+    raise error
 
 
 def _domain_error(request: Request, error: Exception) -> JSONResponse:

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from modelyard.api.dependencies import MAX_KEY_CHARACTERS, Once, Platform, fingerprint_of
+from modelyard.api.errors import answer_error
 from modelyard.api.jobs.endpoints import create_job, create_jobs
 from modelyard.api.jobs.schemas import BatchCreate
 from modelyard.domain.errors import DomainError
@@ -55,7 +56,7 @@ class DirectSubmit:
         except ClientDisconnect:
             return None
         except Exception as error:  # maybe it was made, so it is not tried again
-            response = _answer(request, error)
+            response = answer_error(request, error)
         return await response(scope, receive, send)
 
 
@@ -71,16 +72,6 @@ async def _recognise(request: Request) -> dict[str, Any] | None:
         return None
     caller = await platform.callers.find(secret)
     return {"platform": platform, "caller": caller} if caller is not None and caller.may("write") else None
-
-
-def _answer(request: Request, error: Exception) -> Response:
-    """What the application answers to an error; raises it again where it has no answer of its own."""
-    handlers = request.app.exception_handlers
-    for kind in type(error).__mro__:
-        if kind in handlers and kind is not Exception:
-            response: Response = handlers[kind](request, error)
-            return response
-    raise error
 
 
 def _once(request: Request, content: bytes) -> Once:
