@@ -51,7 +51,7 @@ def save(factory: Factory, job: Job, number: int) -> None:
 def resumable(factory: Factory, job: Job) -> list[str]:
     """Where a job may continue from, best first."""
     with factory.database.read() as session:
-        return [checkpoint.artifact_key for checkpoint in list_resumable(session, job.id)]
+        return [each.checkpoint.artifact_key for each in list_resumable(session, job.id)]
 
 
 class TestRetry:

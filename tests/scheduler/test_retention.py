@@ -1,4 +1,4 @@
-"""Of jobs that have been over for long, the newest checkpoint stays and the others go; nobody else's are touched."""
+"""Of jobs that have been over for long, the newest checkpoint and the best stay and the others go; nobody else's are touched."""
 
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,14 @@ def store(tmp_path: Path) -> ArtifactStore:
     return ArtifactStore(str(tmp_path / "store"), tmp_path / "cache")
 
 
-def save(factory: Factory, store: ArtifactStore, folder: Path, job: Job, steps: tuple[int, ...] = (5, 10)) -> None:
+def save(
+    factory: Factory,
+    store: ArtifactStore,
+    folder: Path,
+    job: Job,
+    steps: tuple[int, ...] = (5, 10),
+    losses: dict[int, float] | None = None,
+) -> None:
     """Checkpoints of a running job, twenty days old."""
     (folder / job.id).mkdir()
     (folder / job.id / "weights").write_text(job.id)
@@ -52,7 +59,8 @@ def save(factory: Factory, store: ArtifactStore, folder: Path, job: Job, steps: 
         key = f"checkpoints/{job.id}/{step}"
         manifest = store.put(folder / job.id, key)
         long_ago = factory.database.now() - 20 * DAY
-        write(factory.database, add_checkpoint, job.id, job.attempt, step, key, manifest, {}, long_ago)
+        metrics = {"validation_loss": losses[step]} if losses else {}
+        write(factory.database, add_checkpoint, job.id, job.attempt, step, key, manifest, metrics, long_ago)
 
 
 def end(factory: Factory, job: Job, outcome: Outcome, days_ago: float) -> None:
@@ -84,6 +92,31 @@ class TestSweep:
             assert (left(store, recent), steps_of(factory, recent)) == (["10", "5"], [5, 10])
         events = factory.find(select(JobEvent).where(JobEvent.type == "checkpoints_removed"))
         assert [(each.job_id, each.data["steps"], each.data["kept_step"]) for each in events] == [(old.id, [10, 5], 15)]
+
+    def test_the_best_stays_too(self, factory: Factory, store: ArtifactStore, tmp_path: Path) -> None:
+        factory.registered()
+        old = factory.running("pretrain")
+        save(factory, store, tmp_path, old, (5, 10, 15), {5: 3.0, 10: 1.0, 15: 2.0})
+        end(factory, old, Outcome.SUCCEEDED, 15.0)
+        for _ in range(2):
+            sweep_checkpoints(factory.database, store, KEEP_DAYS)
+            assert (left(store, old), steps_of(factory, old)) == (["10", "15"], [10, 15])
+        (event,) = factory.find(select(JobEvent).where(JobEvent.type == "checkpoints_removed"))
+        assert (event.data["steps"], event.data["kept_steps"]) == ([5], [15, 10])
+
+    def test_all_stay_while_an_open_job_begins_at_one(self, factory: Factory, store: ArtifactStore, tmp_path: Path) -> None:
+        factory.registered()
+        old = factory.running("pretrain")
+        save(factory, store, tmp_path, old)
+        end(factory, old, Outcome.SUCCEEDED, 15.0)
+        (first,) = factory.find(select(Checkpoint.id).where(Checkpoint.step == 5))
+        user = factory.job("pretrain", resume_from=first)
+        sweep_checkpoints(factory.database, store, KEEP_DAYS)
+        write(factory.database, judge_checkpoints, old.id, factory.database.now())  # one that had listed it before
+        assert (left(store, old), steps_of(factory, old)) == (["10", "5"], [5, 10])
+        end(factory, factory.claimed(user), Outcome.SUCCEEDED, 1.0)
+        sweep_checkpoints(factory.database, store, KEEP_DAYS)
+        assert (left(store, old), steps_of(factory, old)) == (["10"], [10])
 
     @pytest.mark.parametrize("state", ["running", "paused", "queued"])
     def test_never_of_jobs_that_may_go_on(self, factory: Factory, store: ArtifactStore, tmp_path: Path, state: str) -> None:

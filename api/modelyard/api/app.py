@@ -8,6 +8,7 @@ from fastapi import FastAPI
 
 from modelyard.api.bodies import BodyLimit
 from modelyard.api.callers import Callers
+from modelyard.api.checkpoints.endpoints import router as checkpoints
 from modelyard.api.cluster.endpoints import router as cluster
 from modelyard.api.cluster.workers import router as workers
 from modelyard.api.dashboard.application import add_dashboard
@@ -79,6 +80,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         planning,
         jobs,
         decisions,
+        checkpoints,
         pipelines,
         schedules,
         sweeps,

@@ -7,6 +7,7 @@ import typer
 
 from modelyard.cli.commands import (
     administration,
+    checkpoints,
     datasets,
     decisions,
     jobs,
@@ -35,6 +36,7 @@ jobs.register(app)
 planning.register(app)
 decisions.register(app)
 reproduction.register(app)
+checkpoints.register(app)
 schedules.register(app)
 sweeps.register(app)
 datasets.register(app)

@@ -7,7 +7,7 @@ import shutil
 import uuid
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 MANIFEST = "manifest.json"
 TEXT_LIMIT_BYTES = 8 * 2**20
@@ -161,6 +161,17 @@ class ArtifactStore:
 
         with fsspec.open(f"{self.url}/{key}/{name}", "rb") as remote:
             return bytes(remote.read(limit_bytes))
+
+    def open(self, key: str, name: str) -> BinaryIO:
+        """Open one file of an artifact where it is stored, past every cache. Raises `FileNotFoundError`."""
+        place = PurePosixPath(name)
+        if place.is_absolute() or ".." in place.parts:
+            raise FileNotFoundError(name)
+        if self.is_local:
+            return (Path(self.url) / key / name).open("rb")
+        filesystem, remote = self._filesystem(f"{self.url}/{key}/{name}")
+        filesystem.invalidate_cache()
+        return cast(BinaryIO, filesystem.open(remote, "rb"))
 
     def delete(self, key: str) -> None:
         """Remove an artifact; nothing happens if it is not there."""

@@ -10,6 +10,7 @@ from factories import Factory
 from sqlmodel import select
 
 from modelyard.domain.jobs.parts import checkpoint_key, part_keys
+from modelyard.domain.jobs.repository import Resumable
 from modelyard.domain.jobs.tables import Checkpoint, Job
 from modelyard.kit.storage import ArtifactStore, verify_manifest
 from modelyard.workers.runner.inputs import find_resume
@@ -84,8 +85,9 @@ class TestResume:
             keep_part(store, job, tmp_path / "node-1", 1, write_part(tmp_path, 1, step))
             keep(factory, store, job, tmp_path, Others(), step)
         checkpoints = sorted(factory.find(select(Checkpoint)), key=lambda each: -each.step)
+        resumable = [Resumable(each, 2) for each in checkpoints]
 
-        found = find_resume(checkpoints, store, 2, tmp_path / "resume")
+        found = find_resume(resumable, store, tmp_path / "resume")
         assert found is not None
         assert (found.step, found.checkpoint_id) == (20, checkpoints[0].id)
         assert (found.path / "shard-0.pt").read_text() == "shard 0 of step 20"
@@ -93,8 +95,8 @@ class TestResume:
         assert set(verify_manifest(found.path)["files"]) == {"shard-0.pt", "shard-1.pt"}
 
         store.delete(part_keys(checkpoints[0].artifact_key, 2)[1])
-        found = find_resume(checkpoints, store, 2, tmp_path / "resume")
+        found = find_resume(resumable, store, tmp_path / "resume")
         assert found is not None
         assert found.step == 10
         (Path(store.url) / part_keys(checkpoints[1].artifact_key, 2)[1] / "shard-1.pt").write_text("shard 1 of step 99")
-        assert find_resume(checkpoints, store, 2, tmp_path / "resume") is None
+        assert find_resume(resumable, store, tmp_path / "resume") is None

@@ -52,6 +52,7 @@ def describe_run(run: Run[Any]) -> dict[str, Any]:
         "spec": run.spec.model_dump(mode="json"),
         "seed": getattr(run.spec, "seed", None),
         "inputs": {name: _describe_input(given) for name, given in run.inputs.items()},
+        "begins_at": run.options.get("begins_at"),
         "code": {"version": metadata.version("modelyard"), "sha256": _hash_code()},
         "packages": _packages_in_use(),
         "python": platform.python_version(),

@@ -14,6 +14,7 @@ from modelyard.api.dashboard.usage import make_segments
 from modelyard.api.dependencies import PageDep, PlatformDep
 from modelyard.api.jobs import endpoints
 from modelyard.domain.jobs import repository
+from modelyard.domain.jobs.checkpoints import list_views
 from modelyard.domain.jobs.curves import newest_point, read_curves
 from modelyard.domain.jobs.inquiry import explain_job
 from modelyard.domain.jobs.lifecycle import JobState
@@ -59,7 +60,7 @@ def show_job(request: Request, job_id: str, platform: PlatformDep, viewer: Viewe
             kind=KINDS[job.kind],
             explanation=explain_job(session, job),
             attempts=repository.list_attempts(session, job_id),
-            checkpoints=repository.list_checkpoints(session, job_id),
+            checkpoints=list_views(session, job),
             log=read_tail(session, job_id),
             newer=repository.find_newer(session, job_id),
             trial=find_trial_of(session, job_id),

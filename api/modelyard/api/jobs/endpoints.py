@@ -6,6 +6,7 @@ from fastapi import APIRouter, BackgroundTasks, Header, Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
+from modelyard.api.checkpoints.schemas import CheckpointPublic
 from modelyard.api.dependencies import OnceDep, PageDep, PlatformDep, Reader, Writer
 from modelyard.api.jobs.explanations import ExplanationPublic
 from modelyard.api.jobs.schemas import (
@@ -13,7 +14,6 @@ from modelyard.api.jobs.schemas import (
     BatchCreate,
     BatchCreated,
     BatchedJob,
-    CheckpointPublic,
     EventPublic,
     JobPublic,
     LogPublic,
@@ -25,6 +25,7 @@ from modelyard.api.pages import PageOf, make_page
 from modelyard.domain.errors import DomainError
 from modelyard.domain.jobs import repository, stopping
 from modelyard.domain.jobs.bodies import JobCreate
+from modelyard.domain.jobs.checkpoints import list_views
 from modelyard.domain.jobs.inquiry import explain_job
 from modelyard.domain.jobs.lifecycle import JobState
 from modelyard.kit.database import read_clock
@@ -150,9 +151,8 @@ def list_attempts(job_id: str, platform: PlatformDep, caller: Reader) -> PageOf[
 def list_checkpoints(job_id: str, platform: PlatformDep, caller: Reader) -> PageOf[CheckpointPublic]:
     """Checkpoints kept, newest first."""
     with platform.database.read() as session:
-        repository.get_job_or_raise(session, caller.project_id, job_id)
-        rows = repository.list_checkpoints(session, job_id)
-        return make_page(rows, len(rows), CheckpointPublic.model_validate)
+        views = list_views(session, repository.get_job_or_raise(session, caller.project_id, job_id))
+        return make_page(views, len(views), CheckpointPublic.of)
 
 
 @router.get(

@@ -76,6 +76,9 @@ class JobPublic(BaseModel):
     approved_at: Time | None
     approved_by: str | None
     retry_of: str | None
+    resume_from: str | None
+    resume_from_job: str | None
+    resume_from_step: int | None
     reproduces: str | None
     reused_from: str | None
     worker_id: str | None
@@ -124,6 +127,7 @@ class AttemptPublic(BaseModel):
     failing_rank: int | None
     """The first rank that failed, where one did; counted over all workers of the job."""
     message: str | None
+    resumed_from: str | None
     resumed_from_step: int | None
     started_at: Time
     heartbeat_at: Time | None
@@ -165,17 +169,3 @@ class LogPublic(BaseModel):
     rank: int
     text: str
     at: Time
-
-
-class CheckpointPublic(BaseModel):
-    """A checkpoint a later attempt can continue from."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    id: str
-    attempt: int
-    step: int
-    sha256: str
-    bytes: int
-    metrics: dict[str, Any]
-    created_at: Time

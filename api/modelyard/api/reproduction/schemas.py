@@ -21,7 +21,8 @@ class ManifestPublic(BaseModel):
     job_id: str
     attempt: int
     manifest: dict[str, Any]
-    """`spec`, `seed`, `inputs` with digests, `code`, `packages`, `python`, `system`, `hardware`, `torch`, `environment`."""
+    """`spec`, `seed`, `inputs` with digests, the checkpoint it `begins_at` if any,
+    `code`, `packages`, `python`, `system`, `hardware`, `torch`, `environment`."""
 
     @classmethod
     def of(cls, attempt: Attempt) -> "ManifestPublic":

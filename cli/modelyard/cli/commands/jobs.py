@@ -27,6 +27,9 @@ def submit(
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it is done; exit code 1 if it fails.")] = False,
     timeout: Timeout = None,
     idempotency_key: Annotated[str | None, typer.Option(help="Submitting again with the same key makes nothing new.")] = None,
+    resume_from: Annotated[
+        str | None, typer.Option(metavar="CHECKPOINT", help="Begin at this checkpoint of another job of the same model.")
+    ] = None,
     json: JsonOption = False,
     data_dir: ClientDataDir = None,
 ) -> None:
@@ -40,6 +43,12 @@ def submit(
     submission = read_submission(file)
     if submission.type == "batch" and wait:
         raise WrongUsage("--wait waits for one job or one pipeline; submit the list without it and `modelyard watch` each job")
+    if resume_from is not None:
+        if submission.type != "job":
+            raise WrongUsage(
+                f"--resume-from is for one job, and {file} holds a {submission.type}; write `resume_from` into its jobs"
+            )
+        submission.body["resume_from"] = resume_from
     with connect(data_dir) as client:
         if submission.type == "batch":
             return _show_batch(client.submit_jobs(submission.body["jobs"], idempotency_key), json)

@@ -55,6 +55,9 @@ class JobCreate(BaseModel):
     """Not started before; give the offset from UTC, e.g. `2030-01-31T06:00:00+01:00`."""
     needs_approval: bool = False
     """Held until somebody approves it: `POST /v1/jobs/{id}/approve`."""
+    resume_from: str | None = Field(default=None, min_length=1, max_length=100)
+    """Id of a checkpoint of another job of the same kind and model: this one begins there, with the optimizer's state, on any
+    number of slots and ZeRO stage, and with as many sequences per step."""
 
     def to_request(self) -> JobRequest:
         """The same in the domain's words."""
@@ -69,4 +72,5 @@ class JobCreate(BaseModel):
             time_limit_seconds=self.time_limit_seconds,
             start_at=self.start_at.timestamp() if self.start_at else None,
             needs_approval=self.needs_approval,
+            resume_from=self.resume_from,
         )

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import delete, func, update
+from sqlalchemy import delete, exists, func, update
+from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
 from modelyard.domain.jobs.lifecycle import JobState
@@ -98,8 +99,10 @@ def add_checkpoint(
 
 
 def list_discarded(session: Session, limit: int = 100) -> Sequence[Job]:
-    """Cancelled jobs that were not to keep their checkpoints, and still have them."""
-    return session.exec(select(Job).where(DISCARDED, Job.state == JobState.CANCELLED).limit(limit)).all()
+    """Cancelled jobs that were not to keep their checkpoints, still have them, and at which no open job begins."""
+    user = aliased(Job)
+    is_needed = exists().where(col(user.resume_from_job) == col(Job.id), col(user.finished_at).is_(None))
+    return session.exec(select(Job).where(DISCARDED, Job.state == JobState.CANCELLED, ~is_needed).limit(limit)).all()
 
 
 def forget_checkpoints(session: Session, job_id: str) -> None:

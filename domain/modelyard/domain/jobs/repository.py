@@ -68,16 +68,42 @@ def list_checkpoints(session: Session, job_id: str) -> Sequence[Checkpoint]:
     return session.exec(select(Checkpoint).where(*readable).order_by(*order)).all()
 
 
-def list_resumable(session: Session, job_id: str) -> Sequence[Checkpoint]:
-    """Checkpoints a job may continue from, best first: its own, then those of the jobs it tries again with the same inputs."""
-    job = session.get(Job, job_id)
+@dataclass(frozen=True)
+class Resumable:
+    """A checkpoint a job may continue from."""
+
+    checkpoint: Checkpoint
+    nodes: int
+    """How many nodes stored a part of it: those of the job that made it."""
+
+
+def list_resumable(session: Session, job_id: str) -> list[Resumable]:
+    """Checkpoints a job may continue from, best first: its own, those of the jobs it tries again with the same inputs, and last
+    the one it was submitted to begin at."""
+    first = job = session.get(Job, job_id)
     wanted = _input_ids(job) if job is not None else {}
-    found: list[Checkpoint] = []
+    found: list[Resumable] = []
     while job is not None:
         if _input_ids(job) == wanted and job.stop_requested != "discarded":  # those are about to be removed
-            found += list_checkpoints(session, job.id)
+            found += [Resumable(each, job.nodes) for each in list_checkpoints(session, job.id)]
         job = session.get(Job, job.retry_of) if job.retry_of else None
-    return found
+    start = find_resumable(session, first.resume_from) if first is not None and first.resume_from else None
+    return found if start is None else [*found, start]
+
+
+def find_resumable(session: Session, checkpoint_id: str) -> Resumable | None:
+    """A checkpoint, whoever made it; None if it was removed."""
+    query = select(Checkpoint, Job.nodes).join(Job, col(Job.id) == col(Checkpoint.job_id))
+    row = session.exec(query.where(Checkpoint.id == checkpoint_id, col(Checkpoint.removed_at).is_(None))).first()
+    return None if row is None else Resumable(*row)
+
+
+def list_tries(session: Session, job: Job) -> list[Job]:
+    """A job, and each that tries it again, in turn."""
+    tries = [job]
+    while (newer := session.exec(select(Job).where(Job.retry_of == tries[-1].id)).first()) is not None:
+        tries.append(newer)
+    return tries
 
 
 def find_newer(session: Session, job_id: str) -> str | None:

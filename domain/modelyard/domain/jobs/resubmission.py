@@ -9,6 +9,7 @@ from modelyard.domain.errors import Conflict
 from modelyard.domain.jobs.lifecycle import JobState
 from modelyard.domain.jobs.queues import Shape
 from modelyard.domain.jobs.repository import find_newer
+from modelyard.domain.jobs.starting import Start
 from modelyard.domain.jobs.submission import Approval, JobRequest, submit
 from modelyard.domain.jobs.tables import Job
 from modelyard.domain.specs import parse_spec
@@ -74,9 +75,17 @@ def request_again(job: Job, changes: RetryChanges) -> JobRequest:
         start_at=job.start_at,
         needs_approval=job.needs_approval,
         retry_of=job.id,
+        resume_from=job.resume_from,
+        start=_start_of(job),
         reproduces=job.reproduces,
         # The inputs are the same ones: what somebody approved is what runs.
         approval=None if job.approved_at is None else Approval(job.approved_at, job.approved_by),
         avoid_hosts=job.avoid_hosts,
         inputs=job.inputs,
     )
+
+
+def _start_of(job: Job) -> Start | None:
+    if job.resume_from is None or job.resume_from_job is None or job.resume_from_step is None:
+        return None
+    return Start(job.resume_from, job.resume_from_job, job.resume_from_step)

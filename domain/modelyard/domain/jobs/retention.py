@@ -8,10 +8,11 @@ from sqlalchemy import CursorResult, delete, exists, update
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
+from modelyard.domain.jobs.checkpoints import list_needed, list_views
 from modelyard.domain.jobs.lifecycle import FINISHED, JobState
 from modelyard.domain.jobs.ownership import add_event
-from modelyard.domain.jobs.repository import find_job, find_newer, list_checkpoints
-from modelyard.domain.jobs.tables import UNJUDGED, Checkpoint, Job
+from modelyard.domain.jobs.repository import find_job, list_tries
+from modelyard.domain.jobs.tables import REMOVED, UNJUDGED, Checkpoint, Job
 from modelyard.kit.database import database_now
 
 JUDGED_PER_LOOK = 200
@@ -38,37 +39,45 @@ def list_unjudged(session: Session, before: float) -> Sequence[str]:
     is_open = col(again.finished_at).is_(None)
     is_tried_again = exists().where(col(again.retry_of) == col(Job.id), is_open | (col(again.finished_at) >= before))
     query = select(Checkpoint.job_id).join(Job, col(Job.id) == col(Checkpoint.job_id))
-    over = (UNJUDGED, col(Checkpoint.created_at) < before, col(Job.finished_at) < before, ~is_tried_again)
+    user = aliased(Job)
+    is_needed = exists().where(col(user.resume_from_job) == col(Job.id), col(user.finished_at).is_(None))
+    over = (UNJUDGED, col(Checkpoint.created_at) < before, col(Job.finished_at) < before, ~is_tried_again, ~is_needed)
     rows = session.exec(query.where(*over).order_by(col(Checkpoint.created_at), col(Checkpoint.id)).limit(JUDGED_PER_LOOK)).all()
     return list(dict.fromkeys(rows))
 
 
 def judge_checkpoints(session: Session, job_id: str, before: float) -> None:
-    """Keep the newest checkpoint of a job that is long over; from now on nobody reads the others.
+    """Keep the newest and the best checkpoint of a job that is long over; from now on nobody reads the others.
 
-    The job stays locked: whoever tries it again does so before, and then they stay, or after.
+    The job stays locked: whoever tries it again, or begins at one of them, does so before, and then they stay, or after.
     """
     job = find_job(session, job_id, for_update=True)
     if job is None or job.stop_requested == "discarded" or not is_long_over(_list_endings(session, job), before):
         return
-    checkpoints = list_checkpoints(session, job_id)
-    for newest in checkpoints[:1]:
-        newest.is_kept = True
-    surplus = [each.id for each in checkpoints[1:]]
+    if list_needed(session, job_id):
+        return
+    views = list_views(session, job)
+    kept = [each.checkpoint for each in views if each.is_newest or each.is_best]
+    surplus = [each.checkpoint for each in views if not (each.is_newest or each.is_best)]
+    for each in kept:
+        each.is_kept = True
     session.flush()
     if surplus:
-        mine = (col(Checkpoint.id).in_(surplus), col(Checkpoint.removed_at).is_(None))
+        mine = (col(Checkpoint.id).in_([each.id for each in surplus]), col(Checkpoint.removed_at).is_(None))
         session.execute(update(Checkpoint).where(*mine).values(removed_at=database_now()))
-        data = {"steps": [each.step for each in checkpoints[1:]], "bytes": sum(each.bytes for each in checkpoints[1:])}
-        add_event(session, job_id, job.attempt, "checkpoints_removed", {**data, "kept_step": checkpoints[0].step})
+        data = {"steps": [each.step for each in surplus], "bytes": sum(each.bytes for each in surplus)}
+        data |= {"kept_step": kept[0].step, "kept_steps": [each.step for each in kept]}
+        add_event(session, job_id, job.attempt, "checkpoints_removed", data)
 
 
 def _list_endings(session: Session, job: Job) -> list[Ending]:
-    endings, last = [Ending(job.state, job.finished_at)], job
-    while (newer := find_newer(session, last.id)) is not None:
-        last = cast(Job, find_job(session, newer))
-        endings.append(Ending(last.state, last.finished_at))
-    return endings
+    return [Ending(each.state, each.finished_at) for each in list_tries(session, job)]
+
+
+def list_with_removed(session: Session) -> Sequence[str]:
+    """Jobs with checkpoints that nobody reads any more and whose files may still be there."""
+    query = select(Checkpoint.job_id).where(REMOVED).order_by(col(Checkpoint.removed_at), col(Checkpoint.id))
+    return list(dict.fromkeys(session.exec(query.limit(JUDGED_PER_LOOK)).all()))
 
 
 def list_removed(session: Session, job_id: str) -> Sequence[str]:
@@ -77,9 +86,9 @@ def list_removed(session: Session, job_id: str) -> Sequence[str]:
     return session.exec(select(Checkpoint.artifact_key).where(*removed)).all()
 
 
-def forget_removed(session: Session, job_id: str) -> None:
-    """Delete the rows of checkpoints whose files are gone."""
-    removed = (col(Checkpoint.job_id) == job_id, col(Checkpoint.removed_at).is_not(None))
+def forget_removed(session: Session, job_id: str, keys: Collection[str]) -> None:
+    """Delete the rows of checkpoints whose files are gone, by their keys: more may have been given up meanwhile."""
+    removed = (col(Checkpoint.job_id) == job_id, col(Checkpoint.removed_at).is_not(None), col(Checkpoint.artifact_key).in_(keys))
     session.execute(delete(Checkpoint).where(*removed))
 
 

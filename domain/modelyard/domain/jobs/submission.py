@@ -4,7 +4,7 @@ Jobs are judged one by one and written together, as plain rows: what many submit
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from operator import attrgetter
 from typing import Any
 
@@ -16,6 +16,7 @@ from modelyard.domain.jobs.allowances import Allowances
 from modelyard.domain.jobs.fingerprints import fingerprint_of
 from modelyard.domain.jobs.lifecycle import JobState
 from modelyard.domain.jobs.queues import Shape, effective_accelerator, queue_name
+from modelyard.domain.jobs.starting import Start, find_start
 from modelyard.domain.jobs.tables import Job, JobEvent
 from modelyard.domain.jobs.tallies import note_new
 from modelyard.domain.planning.refusal import check_training
@@ -60,6 +61,10 @@ class JobRequest:
     """Seconds since the epoch."""
     needs_approval: bool = False
     retry_of: str | None = None
+    resume_from: str | None = None
+    """The checkpoint, of another job, it begins at."""
+    start: Start | None = None
+    """Where that is: found before, for a job that is tried again; else it is looked for and judged now."""
     reproduces: str | None = None
     """The finished job this one repeats, to compare the two."""
     approval: Approval | None = None
@@ -124,9 +129,9 @@ def submit_many(session: Session, groups: Sequence[Sequence[Submission]]) -> lis
 class Judge:
     """Judges requests in one transaction: what many jobs name is looked up once, and equal requests are judged once."""
 
-    def __init__(self, session: Session, now: float, asks_machines: bool = True) -> None:
-        """`asks_machines`: whether a model that is too large for all of them is refused."""
-        self._session, self._now, self._asks_machines = session, now, asks_machines
+    def __init__(self, session: Session, now: float, asks_machines: bool = True, only_looks: bool = False) -> None:
+        """`asks_machines`: whether a model that is too large for all of them is refused. `only_looks`: nothing will be made."""
+        self._session, self._now, self._asks_machines, self._only_looks = session, now, asks_machines, only_looks
         self._pins: dict[tuple[str, FoundReference], dict[str, Any]] = {}
         self._judged: dict[tuple[Any, ...], Row] = {}
 
@@ -142,16 +147,25 @@ class Judge:
     def _judge(self, submission: Submission) -> Row:
         request, place = submission.request, submission.place
         check_shape(request)
-        if place is not None and place.depends_on:
+        waits = place is not None and bool(place.depends_on)
+        inputs = {} if waits else request.inputs or self._resolve(submission.project_id, request.spec)
+        if request.resume_from is not None and request.start is None:
+            request = self._begin_at(submission.project_id, request.resume_from, request, inputs)
+            submission = replace(submission, request=request)
+        if place is not None and waits:
             verdict = Verdict(JobState.HELD, "dependency", f"Waits for {', '.join(place.depends_on)}")
             return make_row(submission, verdict, {}, self._now)
-        inputs = request.inputs or self._resolve(submission.project_id, request.spec)
         check_training(self._session, request.spec, request.shape, inputs, asks_machines=self._asks_machines)
         verdict = first_obstacle(self._checks(request, place, inputs))
         if verdict.state is JobState.FAILED:
             field_ = "spec.gate" if kind_of(request) == "deploy" else "spec.deployment"
             raise Conflict(verdict.message or "The job could never run", field=field_)
         return make_row(submission, verdict, inputs, self._now)
+
+    def _begin_at(self, project_id: str, checkpoint_id: str, request: JobRequest, inputs: Pinned) -> JobRequest:
+        asked = (request.spec, request.shape, inputs)
+        spec, start = find_start(self._session, project_id, checkpoint_id, *asked, holds=not self._only_looks)
+        return replace(request, spec=spec, start=start)
 
     def _checks(self, request: JobRequest, place: Place | None, inputs: Pinned) -> Iterator[Verdict]:
         yield check_kind(self._session, request.spec, inputs)
@@ -176,6 +190,8 @@ def _key_of(submission: Submission) -> tuple[Any, ...] | None:
     """What makes two requests for the same job equal; None for those of a pipeline and those that try a job again. Pure."""
     request = submission.request
     if submission.place is not None or request.retry_of is not None or request.inputs or request.avoid_hosts:
+        return None
+    if request.resume_from is not None:
         return None
     return submission.project_id, type(request.spec), request.spec.model_dump_json(), _all_but_spec(request)
 
@@ -263,6 +279,9 @@ def make_row(submission: Submission, verdict: Verdict, inputs: Pinned, now: floa
         "approved_by": request.approval.by if request.approval else None,
         "avoid_hosts": list(request.avoid_hosts),
         "retry_of": request.retry_of,
+        "resume_from": request.resume_from,
+        "resume_from_job": request.start.job_id if request.start else None,
+        "resume_from_step": request.start.step if request.start else None,
         "is_probe": request.is_probe,
         "reproduces": request.reproduces,
         "pause_at_step": request.pause_at_step,
@@ -272,7 +291,8 @@ def make_row(submission: Submission, verdict: Verdict, inputs: Pinned, now: floa
         "step": place.step if place else None,
         "depends_on": place.depends_on if place else [],
         "inputs": inputs,
-        "fingerprint": fingerprint_of(request.spec, inputs, shape.slots * shape.nodes),
+        # What a job makes that begins elsewhere depends on more than its spec and inputs.
+        "fingerprint": None if request.resume_from else fingerprint_of(request.spec, inputs, shape.slots * shape.nodes),
     }
 
 

@@ -16,11 +16,13 @@ QUEUED = text("state = 'queued'")
 SUCCEEDED = text("state = 'succeeded'")
 LEASED = text("lease_expires_at IS NOT NULL")
 TRIED_AGAIN = text("retry_of IS NOT NULL")
-BEGINS_ELSEWHERE = text("resume_from IS NOT NULL")
+BEGINS_ELSEWHERE = text("resume_from_job IS NOT NULL")
 IN_PIPELINE = text("pipeline_id IS NOT NULL")
 DISCARDED = text("stop_requested = 'discarded'")
 """Cancelled jobs whose checkpoints are still to be removed, and those about to be."""
 UNJUDGED = text("NOT is_kept")
+REMOVED = text("removed_at IS NOT NULL")
+"""Checkpoints whose files are still to go."""
 
 
 class Job(SQLModel, table=True):
@@ -39,7 +41,7 @@ class Job(SQLModel, table=True):
         Index("ix_job_waiting", "project_id", "queue", "order_key", "id", sqlite_where=QUEUED, postgresql_where=QUEUED),
         Index("ix_job_fingerprint", "project_id", "fingerprint", "id", sqlite_where=SUCCEEDED, postgresql_where=SUCCEEDED),
         Index("ix_job_retry_of", "retry_of", sqlite_where=TRIED_AGAIN, postgresql_where=TRIED_AGAIN),
-        Index("ix_job_resume_from", "resume_from", sqlite_where=BEGINS_ELSEWHERE, postgresql_where=BEGINS_ELSEWHERE),
+        Index("ix_job_resume_from", "resume_from_job", sqlite_where=BEGINS_ELSEWHERE, postgresql_where=BEGINS_ELSEWHERE),
         Index("ix_job_not_before", "not_before", sqlite_where=QUEUED, postgresql_where=QUEUED),
         Index("ix_job_gang", "state", "order_key", sqlite_where=text("nodes > 1"), postgresql_where=text("nodes > 1")),
         # Only of held jobs: a hundred thousand that wait for room in a quota must not slow the look at the few others down.
@@ -268,6 +270,7 @@ class Checkpoint(SQLModel, table=True):
     __table_args__ = (
         UniqueConstraint("job_id", "attempt", "step"),
         Index("ix_checkpoint_unjudged", "created_at", "id", sqlite_where=UNJUDGED, postgresql_where=UNJUDGED),
+        Index("ix_checkpoint_removed", "removed_at", "id", sqlite_where=REMOVED, postgresql_where=REMOVED),
     )
 
     id: str = Field(primary_key=True)

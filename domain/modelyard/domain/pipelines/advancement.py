@@ -46,7 +46,9 @@ def advance(session: Session, job_id: str) -> Job | None:
 
 
 def _let_go(session: Session, job: Job, inputs: dict[str, dict[str, Any]]) -> None:
-    fingerprint = fingerprint_of(parse_spec(job.spec), inputs, job.slots * job.nodes)
+    fingerprint = None
+    if job.resume_from is None:  # else more than spec and inputs determines what it makes
+        fingerprint = fingerprint_of(parse_spec(job.spec), inputs, job.slots * job.nodes)
     earlier = find_earlier(session, job, fingerprint)
     if earlier is not None:
         take_over(session, job, earlier, inputs=inputs, fingerprint=fingerprint)

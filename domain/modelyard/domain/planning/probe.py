@@ -36,7 +36,9 @@ def make_probe(request: JobRequest) -> JobRequest:
     asked: dict[str, Any] = request.spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
     asked |= {"kind": kind, "steps": PROBE_STEPS, "evaluate_every": PROBE_STEPS, "save_every": PROBE_STEPS}
     name = f"{request.name or asked['name']}-probe"
-    return replace(request, spec=parse_spec(asked), name=name, is_probe=True, max_attempts=1, needs_approval=False)
+    return replace(
+        request, spec=parse_spec(asked), name=name, is_probe=True, max_attempts=1, needs_approval=False, resume_from=None
+    )
 
 
 def measure(session: Session, job: Job) -> Measured:

@@ -54,8 +54,12 @@ class Planner:
     def plan(self, body: JobCreate) -> Plan:
         """What would become of a job. Raises the `DomainError` submitting it would raise."""
         request = body.to_request()
-        row = Judge(self.session, read_clock(self.session), asks_machines=False).judge(Submission(self.project_id, request))
+        row = Judge(self.session, read_clock(self.session), asks_machines=False, only_looks=True).judge(
+            Submission(self.project_id, request)
+        )
         job = Job(**row)
+        if job.resume_from_step is not None:  # what the first job has done is not done again
+            request = replace(request, spec=parse_spec({**job.spec, "steps": job.spec["steps"] - job.resume_from_step}))
         held = job.message if job.state == JobState.HELD else None
         return self._plan(body, request, job, self._predict_start(job), held)
 

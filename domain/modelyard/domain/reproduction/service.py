@@ -67,7 +67,8 @@ def reproduce(session: Session, job: Job) -> Job:
     request = request_again(job, RetryChanges())
     if not request.spec.is_reproducible():
         raise NotReproducible(job, f"is of the kind {job.kind}, which depends on more than its spec and inputs")
-    again = replace(request, retry_of=None, reproduces=job.id, start_at=None, avoid_hosts=())
+    # Where it begins is looked at anew: the checkpoint may be gone.
+    again = replace(request, retry_of=None, reproduces=job.id, start=None, start_at=None, avoid_hosts=())
     return submit(session, job.project_id, again)
 
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from modelyard.domain.jobs.bodies import JobCreate
 from modelyard.domain.sweeps.space import Parameter
@@ -65,6 +65,16 @@ class SweepCreate(BaseModel):
     promote: SweepName | None = None
     """Register the best trial's output under this name too, as its next version."""
     seed: int = Field(default=17, ge=0, le=2**31 - 1)
+
+    @field_validator("job")
+    @classmethod
+    def _trials_begin_at_the_start(cls, job: JobCreate) -> JobCreate:
+        if job.resume_from is not None:
+            raise ValueError(
+                "job.resume_from: trials are compared from their first step on, so they begin at no checkpoint; leave it out, "
+                "or name the output of that job as `model`"
+            )
+        return job
 
     def job_as_given(self) -> dict[str, Any]:
         """The job's body without what the user left out."""

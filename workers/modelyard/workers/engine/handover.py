@@ -49,6 +49,6 @@ def make_handover(session: Session, job: Job, claimed_at: float) -> Handover | N
 
 def is_simple(job: Job) -> bool:
     """Whether a job just claimed has nothing to continue from, nothing to open, and nobody to wait for. Pure."""
-    is_new = job.attempt == 1 and job.retry_of is None
+    is_new = job.attempt == 1 and job.retry_of is None and job.resume_from is None
     reads_a_deployment = any(given["type"] == "deployment" for given in job.inputs.values())
     return is_new and job.nodes == 1 and job.kind != "deploy" and not reads_a_deployment

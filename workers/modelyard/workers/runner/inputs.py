@@ -13,6 +13,7 @@ from sqlmodel import Session
 from modelyard.domain.deployments.repository import list_interactions
 from modelyard.domain.deployments.tables import Interaction
 from modelyard.domain.jobs.parts import part_keys
+from modelyard.domain.jobs.repository import Resumable
 from modelyard.domain.jobs.tables import Checkpoint
 from modelyard.domain.registry.tables import TABLES
 from modelyard.kit.logs import get_logger
@@ -31,7 +32,7 @@ class Resume:
 
 
 class MissingInput(Exception):
-    """An input was there when the job was submitted, and is not any more."""
+    """An input, or the checkpoint to begin at, was there when the job was submitted, and is not any more."""
 
 
 def locate_inputs(session: Session, given: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -79,18 +80,19 @@ def _as_line(row: Interaction) -> dict[str, Any]:
     return {**line, "created_at": datetime.fromtimestamp(row.created_at, UTC).isoformat()}
 
 
-def find_resume(checkpoints: Iterable[Checkpoint], store: ArtifactStore, nodes: int, folder: Path) -> Resume | None:
+def find_resume(found: Iterable[Resumable], store: ArtifactStore, folder: Path) -> Resume | None:
     """The first checkpoint that is whole, brought to this machine; damaged ones are passed over."""
-    for checkpoint in checkpoints:
+    for each in found:
+        checkpoint = each.checkpoint
         try:
-            return fetch_checkpoint(checkpoint, store, nodes, folder)
+            return fetch_checkpoint(checkpoint, store, each.nodes, folder)
         except (DamagedArtifact, FileNotFoundError) as error:
             log.warning("checkpoint passed over", job_id=checkpoint.job_id, step=checkpoint.step, error=str(error))
     return None
 
 
 def fetch_checkpoint(checkpoint: Checkpoint, store: ArtifactStore, nodes: int, folder: Path) -> Resume:
-    """Bring a checkpoint to this machine: the parts of all nodes, laid together in `folder` if there are several.
+    """Bring a checkpoint to this machine: the parts of all `nodes` that wrote it, laid together in `folder` if there are several.
 
     Raises `DamagedArtifact` or `FileNotFoundError` unless all of it is there and whole.
     """

@@ -75,8 +75,8 @@ def _prepare(
     except (MissingInput, DamagedArtifact, FileNotFoundError) as error:
         return Ending(Outcome.BAD_DATA, f"An input cannot be read: {error}")
     try:
-        group, checkpoint = membership.wait_for_meeting(job.nodes)
-        resume = fetch_checkpoint(checkpoint, store, job.nodes, folder / RESUME_FOLDER) if checkpoint else None
+        group, found = membership.wait_for_meeting(job.nodes)
+        resume = fetch_checkpoint(found.checkpoint, store, found.nodes, folder / RESUME_FOLDER) if found else None
     except (LostCheckpoint, DamagedArtifact, FileNotFoundError) as error:
         # The next attempt looks at the checkpoints anew, and passes over those that are not whole.
         return Ending(Outcome.RUNNER_LOST, f"The checkpoint cannot be read: {error}")

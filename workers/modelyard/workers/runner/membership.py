@@ -10,9 +10,9 @@ from typing import TypeVar
 from sqlmodel import Session
 
 from modelyard.domain.jobs.lifecycle import StaleAttempt
-from modelyard.domain.jobs.repository import find_job, list_attempts
+from modelyard.domain.jobs.repository import Resumable, find_job, find_resumable, list_attempts
 from modelyard.domain.jobs.seats import add_logs, ask_to_stop, leave, renew_seat, say_places, seat_of
-from modelyard.domain.jobs.tables import Attempt, Checkpoint, Job, Seat
+from modelyard.domain.jobs.tables import Attempt, Job, Seat
 from modelyard.kit.database import Database, DatabaseAway
 from modelyard.kit.logs import get_logger
 from modelyard.workers.runner.outcome import Ending
@@ -64,7 +64,7 @@ class Membership:
             raise StaleAttempt(self.job_id, self.attempt)
         return job
 
-    def wait_for_meeting(self, nodes: int) -> tuple[Group, Checkpoint | None]:
+    def wait_for_meeting(self, nodes: int) -> tuple[Group, Resumable | None]:
         """Return once node 0 said where the ranks meet; with the checkpoint all continue from. The lease ends the wait.
 
         Raises `LostCheckpoint`.
@@ -73,7 +73,7 @@ class Membership:
             time.sleep(MEETING_SECONDS)
         checkpoint = None
         if attempt.resumed_from is not None:
-            checkpoint = self._insist(self.database.read, lambda session: session.get(Checkpoint, attempt.resumed_from))
+            checkpoint = self._insist(self.database.read, lambda session: find_resumable(session, str(attempt.resumed_from)))
             if checkpoint is None:
                 raise LostCheckpoint(f"checkpoint {attempt.resumed_from} was deleted")
         address, _, port = attempt.rendezvous.rpartition(":")

@@ -9,14 +9,13 @@ from typing import Any
 
 from sqlmodel import Session
 
-from modelyard.domain.jobs.keeping import Saved, choose_surplus
+from modelyard.domain.jobs.checkpoints import forget_surplus
 from modelyard.domain.jobs.lifecycle import StaleAttempt
 from modelyard.domain.jobs.parts import checkpoint_key, part_keys
 from modelyard.domain.jobs.recording import add_checkpoint
 from modelyard.domain.jobs.repository import list_checkpoints
 from modelyard.domain.jobs.tables import Checkpoint, Job
 from modelyard.domain.registry.repository import Made, register
-from modelyard.domain.specs.optimization import CheckpointsSpec
 from modelyard.kit.database import Database
 from modelyard.kit.faults import fault
 from modelyard.kit.logs import get_logger
@@ -81,13 +80,7 @@ def _record(database: Database, job: Job, key: str, manifest: dict[str, Any], ev
     """Record a stored checkpoint and forget those not wanted any more, in one transaction; return those forgotten."""
     with database.write() as session:
         add_checkpoint(session, job.id, job.attempt, event["step"], key, manifest, event.get("metrics", {}), event["at"])
-        checkpoints = {each.id: each for each in list_checkpoints(session, job.id)}
-        saved = [Saved(each.id, each.metrics) for each in checkpoints.values()]
-        wanted = CheckpointsSpec.model_validate(job.spec.get("checkpoints", {}))
-        surplus = [checkpoints[id_] for id_ in choose_surplus(saved, wanted)]
-        for old in surplus:
-            session.delete(old)
-    return surplus
+        return forget_surplus(session, job)
 
 
 def _remove_unless_recorded(database: Database, store: ArtifactStore, job: Job, step: int, key: str) -> None:

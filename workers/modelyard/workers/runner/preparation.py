@@ -17,7 +17,7 @@ from modelyard.kit.storage import ArtifactStore
 from modelyard.workers.engine.handover import Handover
 from modelyard.workers.registry import ONLINE, RECIPES
 from modelyard.workers.runner.deadline import boot_time
-from modelyard.workers.runner.inputs import Resume, export_interactions, fetch_inputs, find_resume, locate_inputs
+from modelyard.workers.runner.inputs import MissingInput, Resume, export_interactions, fetch_inputs, find_resume, locate_inputs
 from modelyard.workers.runner.rank_environment import Launch
 from modelyard.workers.runner.time_limit import find_time_left
 
@@ -56,12 +56,17 @@ def prepare(settings: Settings, database: Database, store: ArtifactStore, folder
         for entry in located.values():
             if entry["type"] == "deployment":
                 export_interactions(session, entry["id"], job.spec["max_interactions"], folder / "interactions")
-    resume = find_resume(checkpoints, store, job.nodes, folder / RESUME_FOLDER)
+    resume = find_resume(checkpoints, store, folder / RESUME_FOLDER)
     if resume is not None:
         with database.write() as session:
             own(session, job_id, attempt)
             newest = list_attempts(session, job_id)[-1]
             newest.resumed_from_step, newest.resumed_from = resume.step, resume.checkpoint_id
+    elif job.resume_from is not None:  # from the start it would be another training than what was asked for
+        raise MissingInput(
+            f"resume_from: checkpoint {job.resume_from} of job {job.resume_from_job} was removed or is damaged; submit the job "
+            "again at another checkpoint"
+        )
     write_document(folder, job, fetch_inputs(store, located, folder), resume, _options(settings, job, token))
     with database.read() as session:
         return Task(job, resume, find_time_left(session, job))
@@ -85,10 +90,16 @@ def write_document(
         "spec": job.spec,
         "inputs": inputs,
         "resume_from": str(resume.path) if resume else None,
-        "options": {**options, "pause_at_step": job.pause_at_step},
+        "options": {**options, "pause_at_step": job.pause_at_step, **_describe_start(job)},
     }
     (folder / "run.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
     (folder / "run.json").chmod(0o600)
+
+
+def _describe_start(job: Job) -> dict[str, Any]:
+    if job.resume_from is None:
+        return {}
+    return {"begins_at": {"checkpoint": job.resume_from, "job": job.resume_from_job, "step": job.resume_from_step}}
 
 
 def make_launch(settings: Settings, job: Job, folder: Path, alive: int) -> Launch:

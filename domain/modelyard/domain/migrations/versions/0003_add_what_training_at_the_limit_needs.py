@@ -15,7 +15,8 @@ QUEUED = sa.text("state = 'queued'")
 SUCCEEDED = sa.text("state = 'succeeded'")
 TRIED_AGAIN = sa.text("retry_of IS NOT NULL")
 UNJUDGED = sa.text("NOT is_kept")
-BEGINS_ELSEWHERE = sa.text("resume_from IS NOT NULL")
+REMOVED = sa.text("removed_at IS NOT NULL")
+BEGINS_ELSEWHERE = sa.text("resume_from_job IS NOT NULL")
 DAYS = """
 INSERT INTO usage_day (project_id, day, kind, accelerator, attempts, waiting_seconds,
     starting, useful, redone, idle, failed, before_month)
@@ -53,6 +54,9 @@ def upgrade() -> None:
     with op.batch_alter_table("checkpoint", schema=None) as batch_op:
         batch_op.create_index(
             "ix_checkpoint_unjudged", ["created_at", "id"], unique=False, sqlite_where=UNJUDGED, postgresql_where=UNJUDGED
+        )
+        batch_op.create_index(
+            "ix_checkpoint_removed", ["removed_at", "id"], unique=False, sqlite_where=REMOVED, postgresql_where=REMOVED
         )
     op.create_table(
         "sweep",
@@ -129,7 +133,11 @@ def upgrade() -> None:
     with op.batch_alter_table("job", schema=None) as batch_op:
         batch_op.alter_column("is_probe", server_default=None)
         batch_op.create_index(
-            "ix_job_resume_from", ["resume_from"], unique=False, sqlite_where=BEGINS_ELSEWHERE, postgresql_where=BEGINS_ELSEWHERE
+            "ix_job_resume_from",
+            ["resume_from_job"],
+            unique=False,
+            sqlite_where=BEGINS_ELSEWHERE,
+            postgresql_where=BEGINS_ELSEWHERE,
         )
 
     with op.batch_alter_table("attempt", schema=None) as batch_op:
@@ -206,6 +214,7 @@ def _narrow_indexes() -> None:
 
 def downgrade() -> None:
     with op.batch_alter_table("checkpoint", schema=None) as batch_op:
+        batch_op.drop_index("ix_checkpoint_removed")
         batch_op.drop_index("ix_checkpoint_unjudged")
     with op.batch_alter_table("checkpoint", schema=None) as batch_op:
         batch_op.drop_column("damage")

@@ -1,0 +1,1 @@
+"""Checkpoints by their ids: look, verify, remove."""
