@@ -68,7 +68,7 @@ class TestSubmit:
         checkpoint_id = checkpoint_of(factory, first, 50)
         second = begin_at(factory, checkpoint_id, slots=2, micro_batch_size=2)
         assert (second.resume_from, second.resume_from_job, second.resume_from_step) == (checkpoint_id, first.id, 50)
-        assert second.spec["gradient_accumulation_steps"] == 2
+        assert second.spec["global_batch_size"] == 8
         assert second.fingerprint is None, "more than spec and inputs decides what it makes"
         with factory.database.read() as session:
             assert [each.checkpoint.id for each in list_resumable(session, second.id)] == [checkpoint_id]

@@ -63,15 +63,20 @@ def test_what_may_change(new: Side, old: Side) -> None:
             "spec.deepspeed.zero_stage",
             "under zero_stage 1 cannot go on under 0",
         ),
-        (side("pretrain", 3), side("pretrain", 1), "spec.micro_batch_size", "8 sequences per step of the first job are no"),
-        (side("pretrain", micro_batch_size=3), side("pretrain"), "spec.micro_batch_size", "set micro_batch_size to 2"),
+        (
+            side("pretrain", 3),
+            side("pretrain", 1),
+            "spec.global_batch_size",
+            "8 is not a multiple of micro_batch_size 8 × 3 ranks",
+        ),
+        (side("pretrain", micro_batch_size=3), side("pretrain"), "spec.global_batch_size", "set micro_batch_size to 2"),
         (side("finetune", lora={"rank": 16}), side("finetune"), "spec.lora.rank", "16, and 8"),
         (side("finetune", lora={"alpha": 8}), side("finetune"), "spec.lora.alpha", "8, and 16"),
         (side("finetune", method="dora"), side("finetune"), "spec.method", "'dora', and 'lora'"),
         (side("finetune", inputs=OTHER), side("finetune"), "spec.model", "base@1"),
         (side("finetune", inputs={}), side("finetune"), "spec.model", "base@1"),
         (side("pretrain", inputs={"tokenizer": BASE["model"]}), side("pretrain"), "spec.tokenizer", "none"),
-        (side("grpo", 2, micro_batch_size=2), side("grpo", 2), "spec.micro_batch_size", "2 sequences per step"),
+        (side("grpo", 2, micro_batch_size=2), side("grpo", 2), "spec.global_batch_size", "the first job had 2"),
     ],
 )
 def test_what_may_not(new: Side, old: Side, field: str, says: str) -> None:
@@ -81,16 +86,18 @@ def test_what_may_not(new: Side, old: Side, field: str, says: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("new", "old", "rounds"),
+    ("new", "old", "kept"),
     [
-        (side("pretrain", 2, micro_batch_size=2), side("pretrain", 1), 2),
-        (side("pretrain", 1), side("pretrain", 2, gradient_accumulation_steps=2), 4),
-        (side("pretrain", 1, gradient_accumulation_steps=3), side("pretrain", 1), 1),
-        (side("pretrain", 1), side("pretrain", 2, global_batch_size=32), 4),
-        (side("pretrain", 2, global_batch_size=16), side("pretrain", 1), 1),
-        (side("finetune", 2, micro_batch_size=1), side("finetune", 1), 2),
+        (side("pretrain", 2, micro_batch_size=2), side("pretrain", 1), 8),
+        (side("pretrain", 1), side("pretrain", 2, gradient_accumulation_steps=2), 32),
+        (side("pretrain", 1, gradient_accumulation_steps=3), side("pretrain", 1), 8),
+        (side("pretrain", 1), side("pretrain", 2, global_batch_size=32), 32),
+        (side("pretrain", 2, global_batch_size=16), side("pretrain", 1), 16),
+        (side("finetune", 2, micro_batch_size=1), side("finetune", 1), 4),
     ],
 )
-def test_the_batch_of_the_first_job_is_kept(new: Side, old: Side, rounds: int) -> None:
+def test_the_batch_of_the_first_job_is_kept_unless_one_is_given(new: Side, old: Side, kept: int) -> None:
     assert find_obstacle(new, old, STEP) is None
-    assert keep_batch(new, old).gradient_accumulation_steps == rounds
+    spec = keep_batch(new, old)
+    assert (spec.global_batch_size, spec.sequences_per_step(new.ranks)) == (kept, kept)
+    assert type(spec).model_validate(spec.model_dump(mode="json", by_alias=True)) == spec

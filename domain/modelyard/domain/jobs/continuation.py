@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from modelyard.domain.errors import InvalidRequest
 from modelyard.domain.planning.faults import Fault, TrainingSpec
 from modelyard.domain.specs.base import JobSpec
 from modelyard.domain.specs.finetuning import TuningSpec
@@ -29,20 +30,11 @@ def find_obstacle(new: Side, old: Side, step: int) -> Fault | None:
 
 
 def keep_batch(new: Side, old: Side) -> TrainingSpec:
-    """Return the spec with as many sequences per step as the old job had, unless it gives a number of its own. Pure.
-
-    Only for a pair without obstacle.
-    """
-    if _batch_is_given(new.spec):
+    """Return the spec with as many sequences per step as the old job had, unless it gives a number of its own. Pure."""
+    if new.spec.global_batch_size is not None:
         return new.spec
-    rounds = sequences_per_step(old) // (new.spec.micro_batch_size * new.ranks)
-    return new.spec.model_copy(update={"gradient_accumulation_steps": rounds})
-
-
-def sequences_per_step(side: Side) -> int:
-    """Sequences of one optimizer step over all ranks. Pure."""
-    given: int | None = getattr(side.spec, "global_batch_size", None)
-    return given or side.spec.micro_batch_size * side.spec.gradient_accumulation_steps * side.ranks
+    kept = old.spec.sequences_per_step(old.ranks)
+    return new.spec.model_copy(update={"global_batch_size": kept, "gradient_accumulation_steps": 1})
 
 
 def is_training(spec: JobSpec) -> bool:
@@ -112,7 +104,7 @@ def _compare_optimizers(new: TrainingSpec, old: TrainingSpec) -> Iterator[Fault]
 
 
 def _compare_stages(new: Side, old: Side) -> Iterator[Fault]:
-    stages = [_stage_of(side) for side in (new, old)]
+    stages = [side.spec.zero_stage(side.ranks) for side in (new, old)]
     if new.spec.precision == "fp16" and 0 in stages and stages[0] != stages[1]:
         yield Fault(
             "spec.deepspeed.zero_stage",
@@ -123,27 +115,10 @@ def _compare_stages(new: Side, old: Side) -> Iterator[Fault]:
 
 
 def _compare_batches(new: Side, old: Side) -> Iterator[Fault]:
-    kept, size, ranks = sequences_per_step(old), new.spec.micro_batch_size, new.ranks
-    if _batch_is_given(new.spec) or kept % (size * ranks) == 0:
-        return
-    sizes = [each for each in range(1, kept + 1) if kept % (each * ranks) == 0]
-    nearest = min(sizes, key=lambda each: abs(each - size), default=None)
-    fix = f"set micro_batch_size to {nearest}" if nearest else f"ask for a number of slots that divides {kept}"
-    yield Fault(
-        "spec.micro_batch_size",
-        size,
-        f"spec.micro_batch_size: the {kept} sequences per step of the first job are no multiple of {size} × {ranks} ranks = "
-        f"{size * ranks}; {fix}",
-    )
-
-
-def _stage_of(side: Side) -> int:
-    spec = side.spec
-    return spec.zero_stage(side.ranks) if isinstance(spec, PretrainSpec) else spec.deepspeed.stage_for(side.ranks)
-
-
-def _batch_is_given(spec: TrainingSpec) -> bool:
-    return getattr(spec, "global_batch_size", None) is not None
+    try:
+        keep_batch(new, old).check_ranks(new.ranks)
+    except InvalidRequest as error:
+        yield Fault(error.field or "", error.value, f"{error}; the first job had {old.spec.sequences_per_step(old.ranks)}")
 
 
 def _differing(new: Any, old: Any, *fields: str, prefix: str = "") -> Iterator[Fault]:

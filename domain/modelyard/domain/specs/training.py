@@ -64,6 +64,10 @@ class TrainingSpec(JobSpec):
             return self.gradient_accumulation_steps
         return self.global_batch_size // (self.micro_batch_size * ranks)
 
+    def sequences_per_step(self, ranks: int) -> int:
+        """Sequences per optimizer step over all ranks."""
+        return self.micro_batch_size * self.rounds(ranks) * ranks
+
     def check_ranks(self, ranks: int) -> None:
         """Refuse a number of ranks that cannot share the batch evenly. Raises `InvalidRequest`."""
         whole, size = self.global_batch_size, self.micro_batch_size
