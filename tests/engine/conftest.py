@@ -23,7 +23,7 @@ T = TypeVar("T")
 Document = dict[str, Any]
 LEASE_SECONDS = "6"
 """Short, so that a dead lease is found while a test waits; long enough for a busy machine."""
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 240.0
 
 
 def wait_for(what: Callable[[], T | None], why: str, seconds: float = PATIENCE_SECONDS) -> T:
