@@ -13,6 +13,7 @@ from modelyard.domain.jobs.lifecycle import Outcome
 from modelyard.domain.jobs.ownership import finish
 from modelyard.domain.jobs.recording import Batch, record
 from modelyard.domain.jobs.tables import Job
+from modelyard.domain.planning.translation import TRAINING_KINDS
 from modelyard.domain.registry.repository import Made, register
 
 GIB = 2**30
@@ -66,7 +67,7 @@ class TestPlan:
         assert found["start"]["expected"] is not None
         assert (found["suggestion"], found["warnings"], found["held"]) == (None, [], None)
 
-    @pytest.mark.parametrize("kind", sorted(set(SPECS) - {"pretrain", "finetune"}))
+    @pytest.mark.parametrize("kind", sorted(set(SPECS) - TRAINING_KINDS))
     def test_kinds_without_a_formula(self, api: Api, kind: str) -> None:
         api.factory.registered("dataset", "corpus")
         api.factory.deployment()  # and the model `base`

@@ -116,6 +116,62 @@ class TestPreview:
         check_problem(ask(api, "finetune", dataset="nothing"), 422, "unknown_reference", "spec.dataset")
 
 
+QUESTION = [{"role": "user", "content": "say x"}]
+PAIRS = [{"messages": QUESTION, "chosen": chosen, "rejected": rejected} for chosen, rejected in (("yes", "no"), ("y" * 90, "n"))]
+RATINGS = [{**CHATS[0], "label": False}, {**CHATS[1], "label": True}]
+PROBLEMS = [{"messages": [{"role": "user", "content": "x" * size}], "answer": "is #### 4"} for size in (1, 90)]
+REWARDS = [
+    {"name": "exact_answer", "weight": 2},
+    {"name": "length_penalty", "free_tokens": 4},
+    {"name": "contains", "text": "is"},
+]
+
+
+def text_of(sequence: dict[str, Any], *, learned: bool) -> str:
+    return "".join(token["text"] for token in sequence["tokens"] if token["learned"] is learned)
+
+
+class TestPreviewJudged:
+    def test_a_pair(self, api: Api, tmp_path: Path) -> None:
+        put_rows(api, tmp_path / "rows", PAIRS, schema="preference")
+        put_model(api, tmp_path / "model")
+        pair, long = ask(api, "preference", sequence_length=16).json()["data"]
+        for sequence, answer in ((pair, "yes[end]"), (pair["second"], "no[end]")):
+            assert (text_of(sequence, learned=False), text_of(sequence, learned=True)) == ("[user]say x[end][assistant]", answer)
+        assert (pair["count"], pair["second"]["count"], pair["dropped"], pair["label"]) == (12, 11, False, None)
+        assert (long["beyond"], long["second"]["beyond"], len(long["tokens"]), long["dropped"]) == (83, 0, 16, False)
+
+    def test_a_pair_that_is_the_same_within_the_sequence_is_left_out(self, api: Api, tmp_path: Path) -> None:
+        put_rows(api, tmp_path / "rows", [{"messages": QUESTION, "chosen": "y" * 60, "rejected": "y" * 70}], schema="preference")
+        put_model(api, tmp_path / "model")
+        assert ask(api, "preference", sequence_length=32).json()["data"][0]["dropped"] is True
+        assert ask(api, "preference", sequence_length=128).json()["data"][0]["dropped"] is False
+
+    def test_ratings(self, api: Api, tmp_path: Path) -> None:
+        put_rows(api, tmp_path / "rows", RATINGS, schema="rated")
+        put_model(api, tmp_path / "model")
+        rows = ask(api, "preference", objective="kto", sequence_length=64).json()["data"]
+        assert [(row["label"], row["second"], text_of(row, learned=True)) for row in rows] == [
+            (False, None, "yes[end]"),
+            (True, None, "yes[end]"),
+        ]
+
+    @pytest.mark.parametrize(("answer", "scores", "total"), [(None, [1.0, -0.75, 1.0], 2.25), ("5", [0.0, 0.0, 0.0], 0.0)])
+    def test_a_problem_and_what_an_answer_is_worth(
+        self, api: Api, tmp_path: Path, answer: str | None, scores: list[float], total: float
+    ) -> None:
+        put_rows(api, tmp_path / "rows", PROBLEMS, schema="problems")
+        put_model(api, tmp_path / "model")
+        query = f"?answer={answer}" if answer else ""
+        body = ask(api, "grpo", query, rewards=REWARDS, sequence_length=64, max_new_tokens=12).json()
+        short, long = body["data"]
+        assert (text_of(short, learned=False), text_of(short, learned=True)) == ("[user]x[end][assistant]", "")
+        assert (short["dropped"], long["dropped"], long["beyond"]) == (False, True, 93 - (64 - 12))
+        rewarded = short["rewarded"]
+        assert [each["score"] for each in rewarded["rewards"]] == scores
+        assert (rewarded["total"], rewarded["known"], rewarded["answer"]) == (total, "is #### 4", answer or "is #### 4")
+
+
 class TestPlanOfData:
     def test_says_what_is_cut_off(self, api: Api, tmp_path: Path) -> None:
         put_rows(api, tmp_path / "rows", CHATS)

@@ -17,11 +17,13 @@ from modelyard.cli.plans import list_rows, say_notes, say_preview, say_seconds
 from modelyard.kit.database import Database
 
 Command = Callable[..., str]
+ALONE: dict[str, Any] = {"second": None, "label": None, "rewarded": None}
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 PIECE = {"name": "weights", "bytes": 3 * 2**29, "formula": "1 × 2"}
 PLAN: dict[str, Any] = {
     "memory": {
-        "accelerator": "gpu", "rank_bytes": 2**31, "pieces": [PIECE], "offloaded_bytes": 2**29, "offloaded": [PIECE],
+        "accelerator": "gpu", "moment": "learning", "rank_bytes": 2**31,
+        "pieces": [PIECE], "offloaded_bytes": 2**29, "offloaded": [PIECE],
         "machines": [
             {"worker_id": "a@b", "needed_bytes": 2**31, "available_bytes": 2**30, "place": "gpu", "fits": False},
             {"worker_id": "c@d", "needed_bytes": 2**31, "available_bytes": None, "place": "gpu", "fits": None},
@@ -75,15 +77,36 @@ class TestSay:
         [
             ("finetune", {"beyond": 2, "dropped": False}, "row 7: 9 tokens. 2 do not fit and are cut off."),
             ("pretrain", {"beyond": 2, "dropped": False}, "row 7: 9 tokens. 2 do not fit and go on in the next sequence."),
-            ("finetune", {"beyond": 2, "dropped": True}, "row 7: 9 tokens. It is left out: its prompt alone fills the sequence."),
+            ("finetune", {"beyond": 2, "dropped": True}, "row 7: 9 tokens. It is left out: nothing to learn from is left of it."),
             ("finetune", {"beyond": 0, "dropped": False}, "row 7: 9 tokens."),
         ],
     )
     def test_rows(self, kind: str, row: dict[str, Any], line: str) -> None:
         tokens = [{"id": 1, "text": " a\n", "learned": False}, {"id": 2, "text": "b", "learned": True}]
         found = {"kind": kind, "dataset": "d@1", "tokenizer": "m@1", "sequence_length": 7}
-        said = say_preview({**found, "data": [{"number": 7, "count": 9, "tokens": tokens, **row}]})
+        said = say_preview({**found, "data": [{"number": 7, "count": 9, "tokens": tokens, **ALONE, **row}]})
         assert said[2:] == [line, "  1 ·a⏎ [2 b]"]
+
+    def test_pairs_ratings_and_rewards(self) -> None:
+        rejected = {"count": 8, "beyond": 1, "tokens": [{"id": 2, "text": "b", "learned": True}]}
+        found = {"kind": "preference", "dataset": "d@1", "tokenizer": "m@1", "sequence_length": 7}
+        row = {**ALONE, "number": 7, "count": 5, "tokens": [], "beyond": 0, "dropped": False, "second": rejected}
+        rewarded = {
+            "answer": "5", "known": "4", "tokens": 2, "total": 0.5,
+            "rewards": [{"name": "regex", "score": 1.0, "weight": 0.5}, {"name": "exact_answer", "score": 0.0, "weight": 2.0}],
+        }  # fmt: skip
+        others = {"second": None, "label": False, "rewarded": rewarded}
+        said = say_preview({**found, "data": [row, {**row, **others}]})
+        assert said[2:] == [
+            "row 7: 5 tokens.",
+            "  ",
+            "  rejected: 8 tokens. 1 do not fit and are cut off.",
+            "  [2 b]",
+            "",
+            "row 7: 5 tokens. A bad answer.",
+            "  ",
+            "  an answer of 2 tokens, '5', is rewarded with 0.5 = 0.5 × 1 regex + 2 × 0 exact_answer",
+        ]
 
 
 class TestCommands:

@@ -54,13 +54,16 @@ class TestFail:
         yard.start_worker("data", "prepare")
         yard.wait_for_state(yard.submit(CORPUS), "succeeded")
         yard.start_worker("train", "pretrain")
-        broken = {**TINY, "deepspeed": {"zero_stage": 1, "override": {"optimizer": {"type": "NoSuchOptimizer", "params": {}}}}}
+        broken = {
+            **TINY,
+            "deepspeed": {"zero_stage": 1, "override": {"optimizer": {"type": "SGD", "params": {"no_such_option": 1}}}},
+        }
         job_id = yard.submit(broken)
         failed = yard.wait_for_state(job_id, "failed")
         assert failed["error"]["reason"] == "user_code"
         explained = yard.client.get(f"/v1/jobs/{job_id}/explain")
-        assert "NoSuchOptimizer" in explained["summary"]
-        assert "NoSuchOptimizer" in "\n".join(explained["log_lines"])
+        assert "no_such_option" in explained["summary"]
+        assert "no_such_option" in "\n".join(explained["log_lines"])
         assert explained["fix"]
 
     def test_bad_rows_fail_the_job_and_make_nothing(self, yard: Yard) -> None:

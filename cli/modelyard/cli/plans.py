@@ -63,7 +63,7 @@ def _list_memory(plan: Document) -> Iterator[Row]:
         yield f"  {piece['name']}", say_bytes(piece["bytes"]), piece["formula"]
     for piece in memory["offloaded"]:
         yield f"  {piece['name']}, in the host's memory", say_bytes(piece["bytes"]), piece["formula"]
-    yield "memory per rank", say_bytes(memory["rank_bytes"]), f"on a {memory['accelerator'].upper()}"
+    yield "memory per rank", say_bytes(memory["rank_bytes"]), f"on a {memory['accelerator'].upper()}, while {memory['moment']}"
     for fit in memory["machines"]:
         has = "did not say what it has" if fit["available_bytes"] is None else f"of {say_bytes(fit['available_bytes'])}"
         yield fit["worker_id"], say_bytes(fit["needed_bytes"]), f"{has}, {VERDICTS[fit['fits']]}"
@@ -116,14 +116,32 @@ def say_preview(found: Document) -> list[str]:
 
 
 def _say_row(row: Document, kind: str) -> Iterator[str]:
-    lost = " It is left out: its prompt alone fills the sequence." if row["dropped"] else ""
-    if row["beyond"] and not lost:
-        lost = f" {row['beyond']} do not fit" + (
-            " and are cut off." if kind == "finetune" else " and go on in the next sequence."
-        )
+    lost = " It is left out: nothing to learn from is left of it." if row["dropped"] else _say_lost(row, kind)
+    label = "" if row["label"] is None else f" A {'good' if row['label'] else 'bad'} answer."
     yield ""
-    yield f"row {row['number']}: {row['count']} tokens.{lost}"
-    yield "  " + " ".join(_say_token(token) for token in row["tokens"])
+    yield f"row {row['number']}: {row['count']} tokens.{label}{lost}"
+    yield _say_tokens(row)
+    if row["second"]:
+        yield f"  rejected: {row['second']['count']} tokens.{_say_lost(row['second'], kind)}"
+        yield _say_tokens(row["second"])
+    if row["rewarded"]:
+        yield from _say_rewards(row["rewarded"])
+
+
+def _say_lost(sequence: Document, kind: str) -> str:
+    if not sequence["beyond"]:
+        return ""
+    where = "go on in the next sequence" if kind == "pretrain" else "are cut off"
+    return f" {sequence['beyond']} do not fit and {where}."
+
+
+def _say_tokens(sequence: Document) -> str:
+    return "  " + " ".join(_say_token(token) for token in sequence["tokens"])
+
+
+def _say_rewards(found: Document) -> Iterator[str]:
+    rules = " + ".join(f"{each['weight']:g} × {each['score']:g} {each['name']}" for each in found["rewards"])
+    yield f"  an answer of {found['tokens']} tokens, {found['answer']!r}, is rewarded with {found['total']:g} = {rules}"
 
 
 def _say_token(token: Document) -> str:

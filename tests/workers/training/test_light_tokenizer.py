@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from modelyard.domain.specs.pretraining import PretrainSpec
 from modelyard.workers.recipe import BadData
 from modelyard.workers.training.completions import tokenize_completions
 from modelyard.workers.training.light_tokenizer import LightTokenizer
-from modelyard.workers.training.preview import tokenize_row
+from modelyard.workers.training.previewed_rows import preview_rows
 
 TEMPLATES = {
     "filters": "{{ messages | tojson }}{% if add_generation_prompt %}{{ bos_token }}>{{ eos_token }}{% endif %}",
@@ -69,7 +70,10 @@ class TestSame:
 
     def test_text_of_pre_training(self, model: Path) -> None:
         whole, light = both(model)
-        ids, learned = tokenize_row({"text": TEXTS[1]}, light, "all")
+        spec = PretrainSpec(name="p", dataset="d")
+        (row,) = preview_rows(spec, [{"text": TEXTS[1]}], light)
+        (found,) = row.sequences
+        ids, learned = found.ids, found.learned
         assert ids == [*whole(TEXTS[1], add_special_tokens=False)["input_ids"], whole.eos_token_id]
         assert learned == [False] + [True] * (len(ids) - 1)
 

@@ -16,12 +16,13 @@ from modelyard.domain.jobs.queues import Shape
 from modelyard.domain.planning.durations import PastRun, predict_training
 from modelyard.domain.planning.memory import predict_memory
 from modelyard.domain.planning.setups import Setup
-from modelyard.domain.planning.tokens import Row, Sample, predict_tokens
+from modelyard.domain.planning.tokens import Sample, predict_tokens, read_row
 from modelyard.domain.planning.translation import read_setup
 from modelyard.domain.planning.work import count_step_operations
 from modelyard.domain.specs import parse_spec
 from modelyard.workers.training.light_tokenizer import LightTokenizer
-from modelyard.workers.training.preview import tokenize_row
+from modelyard.workers.training.preview import show
+from modelyard.workers.training.previewed_rows import preview_rows
 
 SMOLLM2_135M = {
     "vocab_size": 49152, "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
@@ -91,19 +92,19 @@ class TestMemory:
         LlamaForCausalLM(LlamaConfig(**SMOLLM2_135M, eos_token_id=2, pad_token_id=0)).save_pretrained(model)
         spec = {**FINETUNE, "steps": 2}
         setup = setup_of(spec, config=json.loads((model / "config.json").read_text()))
-        share = predict_tokens(setup, read_sample(model, chat_dataset)).learned_share
+        share = predict_tokens(setup, read_sample(spec, model, chat_dataset)).learned_share
         assert share is not None
         predicted = predict_memory(replace(setup, learned_share=share), "finetune").bytes
         (took,) = run(tmp_path / "run", spec, {"model": model, "dataset": chat_dataset})
         assert abs(difference(took, predicted)) < 0.10, (took, predicted)
 
 
-def read_sample(model: Path, dataset: Path) -> Sample:
+def read_sample(spec: dict[str, Any], model: Path, dataset: Path) -> Sample:
     """The rows of a dataset as a plan sees them."""
-    tokenizer = LightTokenizer(model)
     rows = [json.loads(line) for line in (dataset / "train.jsonl").read_text().splitlines()]
-    found = [tokenize_row(row, tokenizer, "last_answer") for row in rows]
-    return Sample([Row(len(ids), learned.index(True), sum(learned)) for ids, learned in found], of=len(rows))
+    tokenizer = LightTokenizer(model)
+    found = preview_rows(parse_spec(spec), rows, tokenizer)
+    return Sample([read_row(show(row, spec["sequence_length"], tokenizer, counts_only=True)) for row in found], of=len(rows))
 
 
 class TestTime:

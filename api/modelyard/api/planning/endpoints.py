@@ -73,8 +73,11 @@ def preview_job(
     caller: Reader,
     rows: Annotated[int, Query(ge=1, le=20, description="So many rows, spread over the training split")] = 3,
     tokenizer: Annotated[str | None, Query(description="A model whose tokenizer is used, where the job trains its own")] = None,
+    answer: Annotated[
+        str | None, Query(max_length=10_000, description="What rewards say of this, not of the known answer")
+    ] = None,
 ) -> PreviewPublic:
     """Rows of a job's data as token ids, their text, and what of them is learned. Takes what `POST /v1/jobs` takes."""
     with platform.database.read() as session:
         source = find_source(session, caller.project_id, body.to_request(), tokenizer)
-    return preview(platform, source, rows)
+    return preview(platform, source, rows, answer)

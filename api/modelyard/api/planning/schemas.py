@@ -36,9 +36,11 @@ class FitPublic(_Plain):
 
 
 class MemoryPublic(BaseModel):
-    """Memory of one rank."""
+    """Memory of one rank, when it takes most."""
 
     accelerator: str
+    moment: str
+    """`starting`, `answering` (sampling the answers that are learned from), `learning` or `merging` (of an adapter)."""
     rank_bytes: int
     """In the GPU's memory, or in the machine's where it computes on a CPU."""
     pieces: list[PiecePublic]
@@ -176,6 +178,7 @@ def _show_training(training: Training) -> dict[str, Any]:
         "trainable_parameters": setup.trainable_parameters,
         "memory": MemoryPublic(
             accelerator=setup.accelerator,
+            moment=found.memory.here.name,
             rank_bytes=found.memory.bytes,
             pieces=_show(found.memory.pieces),
             offloaded_bytes=found.memory.offloaded_bytes,
@@ -208,21 +211,55 @@ class PreviewedToken(BaseModel):
     """False: masked, it is context only."""
 
 
-class PreviewedRow(BaseModel):
-    """A row of the training split as the model would see it."""
+class PreviewedSequence(BaseModel):
+    """What goes through the model as one sequence."""
 
-    number: int
-    """Its line in the split, from 1."""
     tokens: list[PreviewedToken]
     """As many as one sequence takes."""
     count: int
-    """Tokens of the whole row."""
+    """Tokens of the whole."""
     prompt_tokens: int
     """Tokens before the first that is learned."""
     beyond: int
-    """Tokens that do not fit into one sequence: of a conversation they are cut off, a text goes on in the next sequence."""
+    """Tokens that do not fit into one sequence: of a conversation they are cut off, a text goes on in the next sequence, and a
+    problem that leaves less than `max_new_tokens` for its answer is left out."""
+
+
+class RewardPublic(BaseModel):
+    """What one rule says of an answer."""
+
+    name: str
+    score: float
+    weight: float
+
+
+class RewardedPublic(BaseModel):
+    """What the rewards of a job give an answer."""
+
+    answer: str
+    """The one given in the query, else the problem's own."""
+    known: str
+    """The problem's own."""
+    tokens: int
+    """Of the answer, its end counted."""
+    rewards: list[RewardPublic]
+    total: float
+    """Each score times its weight, added up."""
+
+
+class PreviewedRow(PreviewedSequence):
+    """A row of the training split as the model would see it; of a pair the chosen answer."""
+
+    number: int
+    """Its line in the split, from 1."""
     dropped: bool
     """Whether the row is left out, for nothing to learn from fits."""
+    second: PreviewedSequence | None = None
+    """The rejected answer of a pair, after the same prompt."""
+    label: bool | None = None
+    """Of a rated answer, whether it is good."""
+    rewarded: RewardedPublic | None = None
+    """Of a problem, what the job's rewards say of an answer."""
 
 
 class PreviewPublic(BaseModel):

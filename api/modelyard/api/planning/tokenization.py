@@ -25,9 +25,9 @@ AT_ONCE = threading.BoundedSemaphore(2)
 
 
 def tokenize(platform: Platform, model: Model, request: dict[str, Any]) -> list[dict[str, Any]]:
-    """Of each row `{"count", "prompt", "learned"}`, and its `tokens` unless only counted. Raises `ApiError` if that cannot be.
+    """Of each row its `sequences`, `{"count", "prompt", "learned"}` each, with their `tokens` unless only counted.
 
-    `request`: `{"rows", "sequence_length", "counts_only"}` and, of conversations, `{"loss_on", "chat_template"}`.
+    `request`: `{"spec", "rows", "counts_only", "answer"}`; the last is what rewards are tried on. Raises `ApiError`.
     """
     with AT_ONCE, tempfile.TemporaryDirectory(dir=platform.settings.folder("cache")) as scratch:
         folder = Path(scratch)

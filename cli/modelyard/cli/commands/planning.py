@@ -40,6 +40,7 @@ def preview(
     file: JobFile,
     rows: Annotated[int, typer.Option(min=1, max=20, help="So many rows, spread over the training split.")] = 3,
     tokenizer: Annotated[str | None, typer.Option(help="A model whose tokenizer is used, where the job trains its own.")] = None,
+    answer: Annotated[str | None, typer.Option(help="What rewards are tried on, instead of each problem's own answer.")] = None,
     json: JsonOption = False,
     data_dir: ClientDataDir = None,
 ) -> None:
@@ -47,7 +48,8 @@ def preview(
     from modelyard.cli.console import print_json, results
     from modelyard.cli.plans import say_preview
 
-    query = urlencode({"rows": rows} | ({"tokenizer": tokenizer} if tokenizer else {}))
+    given = {name: value for name, value in (("tokenizer", tokenizer), ("answer", answer)) if value is not None}
+    query = urlencode({"rows": rows} | given)
     found = _ask(f"/v1/jobs/preview?{query}", file, data_dir)
     if json:
         print_json(found)

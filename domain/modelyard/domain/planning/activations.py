@@ -8,7 +8,7 @@ LOGIT_COPIES = 3
 """The log-softmax, and two gradients on the way back: all in fp32, each (learned tokens, vocabulary)."""
 LOGITS_AT_A_TIME = {"cpu": 2**24, "gpu": 2**26}
 """Where pre-training makes, uses and drops its logits a few rows at a time, so many exist at once."""
-HOLES = {"pretrain": 0.75, "finetune": 0.7}
+HOLES = {"pretrain": 0.75, "finetune": 0.7, "preference": 0.7, "grpo": 0.7}
 """Of what a layer makes and drops again on a CPU, this share stays with the process (measured): glibc cannot use the hole again
 that an aligned block leaves between others, and training asks it to give nothing back. PyTorch's allocator for GPUs can."""
 
@@ -66,7 +66,7 @@ def count_made(setup: Setup) -> int:
     shape = setup.shape
     # Two norms of two steps and two sums; projections, four steps of the rotation, output and its copy; four of the MLP.
     made = 8 * shape.hidden_size + 7 * shape.query_size + 6 * shape.key_size + 4 * shape.intermediate_size
-    if setup.layout == "packed":  # parts of the attention are laid together again
+    if setup.layout in {"packed", "whole"}:  # parts of the attention are laid together again
         made += shape.query_size
     if setup.adapter is None:
         return made

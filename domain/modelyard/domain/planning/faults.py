@@ -35,6 +35,8 @@ class Facts:
     """`details` of the dataset, as whoever made it recorded them."""
     model: Details = field(default_factory=dict)
     """`details` of the model that is trained further, empty if there is none."""
+    tokenizer: Details = field(default_factory=dict)
+    """`details` of the model whose tokenizer a new model takes over."""
     parameters: int | None = None
     rooms: Sequence[int | None] = ()
     """Bytes a rank would have on each machine that could run it, whether busy or not; None where a machine did not say."""
@@ -48,8 +50,13 @@ def find_fault(spec: TrainingSpec, slots: Shape, facts: Facts) -> Fault | None:
 def _list_faults(spec: TrainingSpec, slots: Shape, facts: Facts) -> Iterator[Fault]:
     for fault in (
         _check_dataset(spec, facts.dataset),
-        _check_role(spec, facts.model),
+        _check_role("model", getattr(spec, "model", None), facts.model),
+        _check_role("tokenizer", getattr(spec, "tokenizer", None), facts.tokenizer),
+        _check_batch(spec, slots),
+        _check_processor(spec, slots),
         _check_context(spec, facts.model),
+        _check_vocabulary(spec, facts),
+        _check_text(spec, facts.dataset),
         _check_weights(spec, slots, facts),
     ):
         if fault is not None:
@@ -75,23 +82,86 @@ def _wanted_schema(spec: TrainingSpec) -> str:
     return "text" if isinstance(spec, PretrainSpec) else spec.wanted_schema()
 
 
-def _check_role(spec: TrainingSpec, details: Details) -> Fault | None:
+def _check_role(name: str, reference: str | None, details: Details) -> Fault | None:
     if details.get("role") != "adapter":
         return None
-    reference = getattr(spec, "model", None)
-    message = f"spec.model: {reference} is an adapter without its base; take the `model` output of the job that made it"
-    return Fault("spec.model", reference, message)
+    message = f"spec.{name}: {reference} is an adapter without its base; take the `model` output of the job that made it"
+    return Fault(f"spec.{name}", reference, message)
+
+
+def _check_processor(spec: TrainingSpec, slots: Shape) -> Fault | None:
+    """What only a GPU can do, for a job that asks for CPUs."""
+    wanted = ("method", "qlora") if getattr(spec, "method", None) == "qlora" else ("precision", "fp16")
+    name, value = wanted
+    if slots.accelerator != "cpu" or getattr(spec, name) != value:
+        return None
+    instead = "lora" if value == "qlora" else "bf16 or fp32"
+    message = f"spec.{name}: {value} needs a GPU, and resources.accelerator asks for CPUs; ask for `gpu`, or take {instead}"
+    return Fault(f"spec.{name}", value, message)
 
 
 def _check_context(spec: TrainingSpec, details: Details) -> Fault | None:
-    context, length = details.get("context_length"), spec.sequence_length
+    config, length = getattr(spec, "config", None), spec.sequence_length
+    context = details.get("context_length") if config is None else config.get("max_position_embeddings")
     if not isinstance(context, int) or length <= context:
         return None
     message = (
-        f"spec.sequence_length: {length} tokens are more than the {context} the model {getattr(spec, 'model', '')} reads; "
-        f"set {context} or less, or choose a model with a longer context"
+        f"spec.sequence_length: {length} tokens are more than the {context} the model {getattr(spec, 'model', '') or ''} reads; "
+        f"set {context} or less, or "
+        + ("choose a model with a longer context" if config is None else "raise config.max_position_embeddings")
     )
     return Fault("spec.sequence_length", length, message)
+
+
+def _check_vocabulary(spec: TrainingSpec, facts: Facts) -> Fault | None:
+    """A token without an embedding would end the first step that reads it."""
+    config = getattr(spec, "config", None) or {}
+    rows, tokens = facts.model.get("vocabulary_size"), facts.model.get("tokenizer_size")
+    name, way_out = "model", "import the two that belong together"
+    if facts.tokenizer:
+        rows, tokens = config.get("vocab_size"), facts.tokenizer.get("tokenizer_size")
+        name, way_out = "tokenizer", "leave config.vocab_size out, or take over a smaller tokenizer"
+    if not isinstance(rows, int) or not isinstance(tokens, int) or tokens <= rows:
+        return None
+    reference = getattr(spec, name)
+    message = f"spec.{name}: the tokenizer of {reference} makes {tokens} tokens, and the model has {rows} embeddings; {way_out}"
+    return Fault(f"spec.{name}", reference, message)
+
+
+def _check_text(spec: TrainingSpec, details: Details) -> Fault | None:
+    """A split that cannot fill one sequence: no tokenizer makes more tokens of a text than it has bytes, and two marks."""
+    sizes, rows = details.get("bytes_of_text"), details.get("rows")
+    if not isinstance(spec, PretrainSpec) or not isinstance(sizes, dict) or not isinstance(rows, dict):
+        return None
+    for split in ("train", "heldout"):
+        most = sizes.get(split, 0) + 2 * rows.get(split, 0)
+        if split in sizes and most <= spec.sequence_length:
+            message = (
+                f"spec.sequence_length: the {split} split of {spec.dataset} has {sizes[split]:,} bytes of text, at most {most:,} "
+                f"tokens, but one sequence of {spec.sequence_length} and the token after it are the least; prepare more text or "
+                "lower sequence_length"
+            )
+            return Fault("spec.sequence_length", spec.sequence_length, message)
+    return None
+
+
+def _check_batch(spec: TrainingSpec, slots: Shape) -> Fault | None:
+    """A configuration for DeepSpeed that asks for another batch than the spec: the data is laid out by the spec."""
+    ranks = slots.slots * slots.nodes
+    rounds = spec.rounds(ranks) if isinstance(spec, PretrainSpec) else spec.gradient_accumulation_steps
+    whole = spec.micro_batch_size * rounds * ranks
+    known = {
+        "train_micro_batch_size_per_gpu": (spec.micro_batch_size, "set spec.micro_batch_size"),
+        "gradient_accumulation_steps": (rounds, "set spec.gradient_accumulation_steps"),
+        "train_batch_size": (whole, f"{spec.micro_batch_size} × {rounds} rounds × {ranks} ranks; change one of these"),
+    }
+    for key, (ours, way_out) in known.items():
+        asked = spec.deepspeed.override.get(key, ours)
+        if asked != ours:
+            place = f"spec.deepspeed.override.{key}"
+            message = f"{place}: {asked} is not the {ours} that follow from the spec: {way_out}, and leave this out"
+            return Fault(place, asked, message)
+    return None
 
 
 def _check_weights(spec: TrainingSpec, slots: Shape, facts: Facts) -> Fault | None:

@@ -5,10 +5,11 @@ what was freed. What is marked `measured` comes from runs of the recipes; tests 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from modelyard.domain.planning.activations import predict_activations, predict_logits
-from modelyard.domain.planning.pieces import Piece, total_bytes
+from modelyard.domain.planning.generation import predict_cache, predict_choice
+from modelyard.domain.planning.pieces import Moment, Piece, find_fullest, total_bytes
 from modelyard.domain.planning.setups import Setup
 
 STATE_BYTES = 4
@@ -17,7 +18,7 @@ STATES = {"adamw": 2, "sgd": 1, "muon": 1, "adafactor": 0}
 """Numbers an optimizer keeps per learning parameter; Adafactor's rows and columns are negligible."""
 QUANTIZED_BYTES = 0.516
 """4-bit NormalFloat with doubly quantized scales: 4.127 bits (Dettmers et al. 2023, arXiv:2305.14314)."""
-LIBRARIES_BYTES = {"pretrain": 440 * 2**20, "finetune": 480 * 2**20}
+LIBRARIES_BYTES = {"pretrain": 440 * 2**20, "finetune": 480 * 2**20, "preference": 480 * 2**20, "grpo": 490 * 2**20}
 """What a process holds once it has imported all it needs and read a small dataset (measured, Linux, CPU)."""
 EXCHANGE_BYTES = 20 * 2**20
 """What gloo and its threads take in each of several ranks on CPUs (measured)."""
@@ -30,30 +31,38 @@ BUCKET_ELEMENTS = 500_000_000
 
 @dataclass(frozen=True)
 class Memory:
-    """What one rank takes."""
+    """What one rank takes, when it takes most."""
 
-    pieces: tuple[Piece, ...]
+    here: Moment
     """In the memory of its accelerator; on a CPU that is the host's."""
-    offloaded: tuple[Piece, ...] = ()
+    host: Moment | None = None
     """In the host's memory, of a rank that computes on a GPU."""
-    closing: tuple[Piece, ...] = ()
-    """In the host's memory of the first rank once the training's is free again."""
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        """What there is in the memory of its accelerator."""
+        return self.here.pieces
+
+    @property
+    def offloaded(self) -> tuple[Piece, ...]:
+        """What there is in the host's memory, of a rank that computes on a GPU."""
+        return self.host.pieces if self.host else ()
 
     @property
     def bytes(self) -> int:
         """The most there is in the memory of its accelerator at a time."""
-        return total_bytes(self.pieces) if self.offloaded else max(total_bytes(self.pieces), total_bytes(self.closing))
+        return total_bytes(self.pieces)
 
     @property
     def offloaded_bytes(self) -> int:
         """The most there is in the host's memory at a time, of a rank that computes on a GPU."""
-        return max(total_bytes(self.offloaded), total_bytes(self.closing)) if self.offloaded else 0
+        return total_bytes(self.offloaded)
 
 
 def predict_memory(setup: Setup, kind: str) -> Memory:
-    """The pieces of one rank; pieces of nothing are left out."""
+    """The fullest moment of one rank; pieces of nothing are left out."""
     libraries = Piece("libraries", LIBRARIES_BYTES[kind], "Python, torch, transformers and DeepSpeed as imported (measured)")
-    weights, states = _weights(setup), _states(setup)
+    built, weights, states = _built(setup, kind), _weights(setup), _states(setup)
     passing = [
         _gradients(setup),
         _buckets(setup),
@@ -61,17 +70,29 @@ def predict_memory(setup: Setup, kind: str) -> Memory:
         predict_activations(setup, kind),
         predict_logits(setup, kind == "pretrain"),
     ]
-    closing = (libraries, _merge(setup)) if setup.adapter is not None else ()
+    answering = [predict_cache(setup), predict_choice(setup)]
     copy = _checkpoint_copy(setup, passing[-2:])
+    merging = Moment("merging", (libraries, _merge(setup)))
     if setup.accelerator == "cpu":
-        return Memory(_some(libraries, weights, states, *passing, copy), closing=closing)
+        kept = (libraries, weights, states)
+        moments = [Moment("learning", (*kept, *passing, copy)), Moment("answering", (*kept, *answering))]
+        return Memory(find_fullest([*moments, Moment("starting", (libraries, built)), merging]))
     away = {"none": (), "optimizer": (states,), "parameters": (weights, states)}[setup.offload]
     here = [piece for piece in (weights, states) if piece not in away]
-    return Memory(_some(*here, *passing), _some(libraries, *away, copy), closing)
+    moments = [Moment("learning", (*here, *passing)), Moment("answering", (*here, *answering))]
+    if setup.zero_stage == 3 and kind == "pretrain":
+        # DeepSpeed shares out what each rank has brought to its GPU whole.
+        moments.append(Moment("starting", (replace(built, bytes=setup.parameters * setup.element_bytes),)))
+    on_host = [Moment("learning", (libraries, *away, copy)), Moment("starting", (libraries, built)), merging]
+    return Memory(find_fullest(moments), find_fullest(on_host))
 
 
-def _some(*pieces: Piece) -> tuple[Piece, ...]:
-    return tuple(piece for piece in pieces if piece.bytes)
+def _built(setup: Setup, kind: str) -> Piece:
+    """The model as it is made or read, before DeepSpeed has it. Pre-training does so in fp32, and whole on each rank."""
+    per, count = STATE_BYTES if kind == "pretrain" else setup.element_bytes, setup.parameters
+    share = setup.ranks if setup.zero_stage == 3 and kind != "pretrain" else 1
+    said = f"{count:,} parameters × {per} bytes as they are {'made' if kind == 'pretrain' else 'read'}"
+    return Piece("weights at the start", count * per // share, said + _say_shared(share))
 
 
 def _weights(setup: Setup) -> Piece:
@@ -142,6 +163,8 @@ def _checkpoint_copy(setup: Setup, freed: Sequence[Piece]) -> Piece:
 
 def _merge(setup: Setup) -> Piece:
     """The adapter is merged, and the merge is checked, in twice the precision, beside the weights as they are stored."""
+    if setup.adapter is None:
+        return Piece("merge", 0, "")
     each = 3 * setup.element_bytes
     said = f"{setup.parameters:,} parameters × {each} bytes: stored, and in twice the precision to check the merge"
     return Piece("merge", setup.parameters * each, said)

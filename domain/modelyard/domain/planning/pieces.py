@@ -14,6 +14,21 @@ class Piece:
     """In words and numbers, so that it can be checked by hand."""
 
 
+@dataclass(frozen=True)
+class Moment:
+    """What is held at a time."""
+
+    name: str
+    """`starting`, `answering`, `learning` or `merging`."""
+    pieces: tuple[Piece, ...]
+
+
+def find_fullest(moments: Iterable[Moment]) -> Moment:
+    """The moment with the most bytes; pieces of nothing are left out of it."""
+    fullest = max(moments, key=lambda moment: total_bytes(moment.pieces))
+    return Moment(fullest.name, tuple(piece for piece in fullest.pieces if piece.bytes))
+
+
 def total_bytes(pieces: Iterable[Piece]) -> int:
     """Their sum."""
     return sum(piece.bytes for piece in pieces)

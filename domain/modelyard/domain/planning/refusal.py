@@ -36,11 +36,16 @@ def check_training(session: Session, spec: JobSpec, slots: Shape, inputs: Inputs
 
 def _gather(session: Session, spec: PretrainSpec | TuningSpec, slots: Shape, inputs: Inputs, asks_machines: bool) -> Facts:
     dataset = session.get(Dataset, inputs["dataset"]["id"]) if "dataset" in inputs else None
-    model = session.get(Model, inputs["model"]["id"]) if "model" in inputs else None
+    model, tokenizer = (_find_model(session, inputs, name) for name in ("model", "tokenizer"))
     parameters = _count_parameters(spec, model)
     is_small = parameters is None or count_weight_bytes(spec, slots, parameters) < SMALL_BYTES
     rooms = [] if is_small or not asks_machines else _list_rooms(session, spec, slots)
-    return Facts(dataset.details if dataset else {}, model.details if model else {}, parameters, rooms)
+    details = (thing.details if thing is not None else {} for thing in (dataset, model, tokenizer))
+    return Facts(*details, parameters, rooms)
+
+
+def _find_model(session: Session, inputs: Inputs, place: str) -> Model | None:
+    return session.get(Model, inputs[place]["id"]) if place in inputs else None
 
 
 def _count_parameters(spec: PretrainSpec | TuningSpec, model: Model | None) -> int | None:

@@ -168,10 +168,12 @@ def _queue_of(spec: JobSpec, shape: Shape) -> str:
 
 
 def _shorten(setup: Setup, tokens: Tokens) -> Setup:
-    """What the data says of the memory: padded rows are as long as the longest of them, and only some tokens are learned."""
+    """What the data says of the memory: how long the sequences of a pass are, and that only some tokens are learned."""
     length = setup.sequence_length
     if setup.layout == "padded" and tokens.longest is not None:
         length = min(length, tokens.longest)
+    elif tokens.largest_pass is not None:
+        length = -(-tokens.largest_pass // setup.sequences_per_pass)
     return replace(setup, sequence_length=length, learned_share=tokens.learned_share or 1.0)
 
 

@@ -8,8 +8,9 @@ from modelyard.domain.planning.shapes import Shape, count_adapter_parameters, co
 ELEMENT_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 """Bytes of one number."""
 Accelerator = Literal["cpu", "gpu"]
-Layout = Literal["cut", "packed", "padded"]
-"""How rows fill sequences: cut to fill each of them, packed as wholes, or one in each and padded to the longest of its batch."""
+Layout = Literal["cut", "packed", "whole", "padded"]
+"""How rows fill sequences: cut to fill each of them; packed as wholes, as many as there is room for; a set number of them end to
+end, as long as they are (`whole`); or one in each and padded to the longest of its batch."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Setup:
 
     shape: Shape
     micro_batch_size: int
-    """Sequences per rank and forward pass."""
+    """Sequences, pairs or problems per rank and forward pass."""
     sequence_length: int
     """Tokens of one sequence."""
     steps: int
@@ -47,6 +48,12 @@ class Setup:
     checkpoints_activations: bool = False
     adapter: Adapter | None = None
     layout: Layout = "cut"
+    answers: int = 1
+    """Sequences of each row that go through the model together: both answers of a pair, all answers to a problem."""
+    new_tokens: int = 0
+    """Tokens of an answer that the model samples itself; 0 where all are given."""
+    asks_base: bool = False
+    """Whether the base, without its adapter, scores each pass too."""
     learned_share: float = 1.0
     """Share of tokens that are learned; logits are computed for these only."""
     saves_between_steps: bool = True
@@ -73,7 +80,12 @@ class Setup:
     @property
     def tokens_per_pass(self) -> int:
         """Tokens of one forward pass of one rank."""
-        return self.micro_batch_size * self.sequence_length
+        return self.sequences_per_pass * self.sequence_length
+
+    @property
+    def sequences_per_pass(self) -> int:
+        """Sequences of one forward pass of one rank."""
+        return self.micro_batch_size * self.answers
 
     @property
     def tokens_per_step(self) -> int:
@@ -82,5 +94,5 @@ class Setup:
 
     @property
     def global_batch_size(self) -> int:
-        """Sequences of one optimizer step."""
+        """Sequences, pairs or problems of one optimizer step."""
         return self.micro_batch_size * self.accumulation * self.ranks

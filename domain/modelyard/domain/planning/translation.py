@@ -8,10 +8,12 @@ from modelyard.domain.jobs.queues import Shape as Slots
 from modelyard.domain.planning.setups import Accelerator, Adapter, Setup
 from modelyard.domain.planning.shapes import Shape, read_shape
 from modelyard.domain.specs.base import JobSpec
-from modelyard.domain.specs.finetuning import FinetuneSpec
+from modelyard.domain.specs.finetuning import TuningSpec
+from modelyard.domain.specs.grpo import GrpoSpec
+from modelyard.domain.specs.preference import PreferenceSpec
 from modelyard.domain.specs.pretraining import PretrainSpec
 
-TRAINING_KINDS = frozenset({"pretrain", "finetune"})
+TRAINING_KINDS = frozenset({"pretrain", "finetune", "preference", "grpo"})
 """Kinds whose memory, work and tokens follow from a formula."""
 
 
@@ -20,8 +22,8 @@ def read_setup(spec: JobSpec, config: Mapping[str, Any] | None, slots: Slots, ac
     if isinstance(spec, PretrainSpec):
         return _pretraining(spec, config, slots, accelerator)
     shape = read_shape(config) if config is not None else None
-    if isinstance(spec, FinetuneSpec) and shape is not None:
-        return _finetuning(spec, shape, slots, accelerator)
+    if isinstance(spec, TuningSpec) and shape is not None:
+        return _tuning(spec, shape, slots, accelerator)
     return None
 
 
@@ -60,12 +62,18 @@ def _read_whole(config: Mapping[str, Any]) -> Shape | None:
     return read_shape(config) if is_whole else None
 
 
-def _finetuning(spec: FinetuneSpec, shape: Shape, slots: Slots, accelerator: Accelerator) -> Setup:
+def _tuning(spec: TuningSpec, shape: Shape, slots: Slots, accelerator: Accelerator) -> Setup:
     setup = _training(spec, shape, slots, accelerator, _adapter(spec))
-    return replace(setup, layout="packed" if spec.packing else "padded")
+    if isinstance(spec, PreferenceSpec):
+        setup = replace(setup, answers=2, asks_base=spec.objective != "orpo")
+    elif isinstance(spec, GrpoSpec):
+        setup = replace(setup, answers=spec.group_size, new_tokens=spec.max_new_tokens, asks_base=spec.beta > 0)
+    if not spec.packing:
+        return replace(setup, layout="padded")
+    return replace(setup, layout="packed" if setup.answers == 1 else "whole")
 
 
-def _adapter(spec: FinetuneSpec) -> Adapter | None:
+def _adapter(spec: TuningSpec) -> Adapter | None:
     targets = spec.lora.target_modules
     if spec.method == "full":
         return None
@@ -78,10 +86,10 @@ def _adapter(spec: FinetuneSpec) -> Adapter | None:
 
 
 def _training(
-    spec: PretrainSpec | FinetuneSpec, shape: Shape, slots: Slots, accelerator: Accelerator, adapter: Adapter | None = None
+    spec: PretrainSpec | TuningSpec, shape: Shape, slots: Slots, accelerator: Accelerator, adapter: Adapter | None = None
 ) -> Setup:
     ranks = slots.slots * slots.nodes
-    setup = Setup(
+    return Setup(
         shape=shape,
         micro_batch_size=spec.micro_batch_size,
         sequence_length=spec.sequence_length,
@@ -94,13 +102,8 @@ def _training(
         zero_stage=spec.zero_stage(ranks),
         offload=spec.deepspeed.offload,
         saves_between_steps=spec.save_every < spec.steps,
-        kept_checkpoints=min(spec.checkpoints.keep_last + spec.checkpoints.keep_best, -(-spec.steps // spec.save_every)),
-        adapter=adapter,
-    )
-    if isinstance(spec, FinetuneSpec):
-        return setup
-    return replace(
-        setup,
         optimizer=spec.optimizer.name,
         checkpoints_activations=spec.activation_checkpointing,
+        kept_checkpoints=min(spec.checkpoints.keep_last + spec.checkpoints.keep_best, -(-spec.steps // spec.save_every)),
+        adapter=adapter,
     )

@@ -2,9 +2,17 @@
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from modelyard.domain.specs.base import SpecModel
+
+
+DEEPSPEED_OPTIMIZERS = ("adagrad", "adam", "adamw", "lamb", "lion", "muadam", "muadamw", "musgd", "muon")
+"""Those DeepSpeed brings itself, whatever their case."""
+TORCH_OPTIMIZERS = (
+    "ASGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Muon", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD",
+)  # fmt: skip
+"""Classes of `torch.optim` that need nothing but gradients of dense weights."""
 
 
 class DeepSpeedSpec(SpecModel):
@@ -17,6 +25,18 @@ class DeepSpeedSpec(SpecModel):
     """What the machine's memory keeps instead of the GPU's. `parameters`: the optimizer's state too; needs `zero_stage` 3."""
     override: dict[str, Any] = {}
     """Any DeepSpeed configuration keys; they win over what is derived."""
+
+    @field_validator("override")
+    @classmethod
+    def _names_a_known_optimizer(cls, override: dict[str, Any]) -> dict[str, Any]:
+        chosen = override.get("optimizer")
+        name = chosen.get("type") if isinstance(chosen, dict) else None
+        if name is not None and name not in TORCH_OPTIMIZERS and str(name).lower() not in DEEPSPEED_OPTIMIZERS:
+            raise ValueError(
+                f"override.optimizer.type {name!r} is no optimizer; take one of {', '.join(DEEPSPEED_OPTIMIZERS)}, or of PyTorch's "
+                f"{', '.join(TORCH_OPTIMIZERS)}"
+            )
+        return override
 
     def stage_for(self, ranks: int) -> int:
         """The ZeRO stage of a run of so many ranks."""

@@ -58,6 +58,9 @@ class PretrainSpec(TrainingSpec):
             return None
         if "auto_map" in config:
             raise ValueError("config.auto_map names code to run, which is never loaded; leave it out")
+        for name in ("vocab_size", "max_position_embeddings"):
+            if name in config and (not isinstance(config[name], int) or config[name] < 1):
+                raise ValueError(f"config.{name} {config[name]!r} is no number of tokens; give a whole number, or leave it out")
         if config.get("model_type") not in CAUSAL_MODEL_TYPES:
             raise ValueError(
                 f"config.model_type {config.get('model_type')!r} is not a causal language model this platform trains; "
@@ -77,6 +80,16 @@ class PretrainSpec(TrainingSpec):
         return self
 
     @model_validator(mode="after")
+    def _every_token_has_an_embedding(self) -> "PretrainSpec":
+        rows = (self.config or {}).get("vocab_size")
+        if rows is not None and self.vocabulary_size is not None and self.vocabulary_size > rows:
+            raise ValueError(
+                f"vocabulary_size {self.vocabulary_size} is more than config.vocab_size {rows}, so some tokens would have no "
+                f"embedding; set vocabulary_size to {rows} or less, or leave config.vocab_size out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _optimizer_gets_whole_matrices(self) -> "PretrainSpec":
         refuse_cut_matrices(self.optimizer, self.deepspeed)
         return self
@@ -93,4 +106,7 @@ class PretrainSpec(TrainingSpec):
 
     def tokens_to_train(self) -> int:
         """How many tokens a tokenizer trained here has at most."""
-        return self.vocabulary_size or (PRESETS[self.preset].vocabulary_size if self.preset else DEFAULT_VOCABULARY)
+        if self.vocabulary_size is not None:
+            return self.vocabulary_size
+        known = PRESETS[self.preset].vocabulary_size if self.preset else DEFAULT_VOCABULARY
+        return min(known, (self.config or {}).get("vocab_size", known))

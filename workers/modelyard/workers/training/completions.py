@@ -96,7 +96,7 @@ def _label(ids: list[int], offsets: list[Span], spans: list[Span], end: int | No
 
 def _render(messages: list[Message], tokenizer: Any, loss_on: LossOn) -> tuple[str, list[Span]]:
     """Return a conversation as the model reads it, and which characters are learned."""
-    text = _write(messages, tokenizer)
+    text = write_conversation(messages, tokenizer)
     if loss_on == "all":
         return text, [(0, len(text))]
     if loss_on == "answers":
@@ -114,7 +114,7 @@ def _answer_places(messages: list[Message]) -> list[int]:
 def _answer_span(messages: list[Message], place: int, text: str, tokenizer: Any) -> Span:
     """Find an answer by what the template writes with and without it. Raises `BadData` if that changes what is before it."""
     before = _until_answer(messages[:place], tokenizer)
-    after = _write(messages[: place + 1], tokenizer)
+    after = write_conversation(messages[: place + 1], tokenizer)
     if not (text.startswith(before) and text.startswith(after)):
         raise BadData(
             "loss_on `answers`: the chat template writes earlier turns differently when more follow, "
@@ -124,11 +124,11 @@ def _answer_span(messages: list[Message], place: int, text: str, tokenizer: Any)
 
 
 def _until_answer(prompt: list[Message], tokenizer: Any) -> str:
-    return _write(prompt, tokenizer, add_generation_prompt=True)
+    return write_conversation(prompt, tokenizer, add_generation_prompt=True)
 
 
-def _write(messages: list[Message], tokenizer: Any, **options: bool) -> str:
-    """Render with the chat template. Raises `BadData` where it cannot."""
+def write_conversation(messages: list[Message], tokenizer: Any, **options: bool) -> str:
+    """Return a conversation as the chat template writes it. Raises `BadData` where it cannot."""
     try:
         text: str = tokenizer.apply_chat_template(messages, tokenize=False, **options)
     except TemplateError as error:  # a wrong template, or one that refuses a role or an order

@@ -83,12 +83,11 @@ def tokenize_cases(rows: Iterable[Row], tokenizer: Any, sequence_length: int) ->
     """Tokenize pairs or ratings."""
     result = CaseSet()
     rows = list(rows)
-    conversations = list(_conversations(rows))
+    conversations = list(pair_conversations(rows))
     encoded = encode_conversations(conversations, tokenizer, "last_answer")
     for row, first, second in zip(rows, encoded, encoded, strict=True):
-        case = Case(_cut(first, sequence_length), _cut(second, sequence_length), row.get("label", True))
-        is_same = "label" not in row and np.array_equal(case.first.tokens, case.second.tokens)
-        if is_same or min(case.first.predictions, case.second.predictions) == 0:
+        case = make_case(row, first, second, sequence_length)
+        if case is None:
             result.dropped += 1
             continue
         result.truncated += max(len(first.tokens), len(second.tokens)) > sequence_length
@@ -96,8 +95,15 @@ def tokenize_cases(rows: Iterable[Row], tokenizer: Any, sequence_length: int) ->
     return result
 
 
-def _conversations(rows: list[Row]) -> Iterator[Row]:
-    """Yield two whole conversations for every row."""
+def make_case(row: Row, first: Example, second: Example, length: int) -> Case | None:
+    """Return a row's answers cut to a length; None where nothing is left to compare."""
+    case = Case(_cut(first, length), _cut(second, length), row.get("label", True))
+    is_same = "label" not in row and np.array_equal(case.first.tokens, case.second.tokens)
+    return None if is_same or min(case.first.predictions, case.second.predictions) == 0 else case
+
+
+def pair_conversations(rows: list[Row]) -> Iterator[Row]:
+    """Yield two whole conversations for every row: both answers, or the rated one and another row's to the same prompt."""
     if rows and "label" in rows[0]:
         for row, following in pairwise([*rows, rows[0]]):
             yield row

@@ -8,7 +8,7 @@ from typing import Any
 from modelyard.domain.specs.grpo import GrpoSpec
 from modelyard.workers.dataset import PreparedDataset
 from modelyard.workers.recipe import BadData, Run
-from modelyard.workers.training.completions import check_template
+from modelyard.workers.training.completions import check_template, write_conversation
 from modelyard.workers.training.conversations import load_tokenizer
 from modelyard.workers.training.grouping import Course
 
@@ -63,9 +63,9 @@ def read_problems(run: Run[GrpoSpec], dataset: PreparedDataset, model_folder: Pa
 
 
 def tokenize_problems(rows: Iterable[dict[str, Any]], tokenizer: Any) -> list[Problem]:
-    """Render what is asked with the chat template, as it stands before an answer."""
+    """Render what is asked with the chat template, as it stands before an answer. Raises `BadData`."""
     rows = list(rows)
-    texts = [tokenizer.apply_chat_template(row["messages"], tokenize=False, add_generation_prompt=True) for row in rows]
+    texts = [write_conversation(row["messages"], tokenizer, add_generation_prompt=True) for row in rows]
     # The template writes its special tokens itself.
     encoded = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
     return [Problem(list(tokens), row["answer"]) for tokens, row in zip(encoded, rows, strict=True)]

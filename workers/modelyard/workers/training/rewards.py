@@ -12,6 +12,7 @@ from modelyard.domain.specs.rewards import (
     FormatReward,
     LengthPenaltyReward,
     RegexReward,
+    Reward,
     RewardedSpec,
 )
 
@@ -33,21 +34,22 @@ class Answer:
 
 def sum_rewards(spec: RewardedSpec, answer: Answer) -> float:
     """Return all points of an answer."""
-    points = 0.0
-    for reward in spec.rewards:
-        match reward:
-            case ExactAnswerReward():
-                score = float(comes_to(answer.text, answer.reference))
-            case ContainsReward():
-                score = float((reward.text or answer.reference).casefold() in answer.text.casefold())
-            case RegexReward():
-                score = float(_is_found(reward.pattern, answer.text))
-            case FormatReward():
-                score = float(_has_parts(answer.text, reward.parts))
-            case LengthPenaltyReward():
-                score = -max(0, answer.tokens - reward.free_tokens) / (spec.max_new_tokens - reward.free_tokens)
-        points += reward.weight * score
-    return points
+    return sum((reward.weight * score_answer(reward, answer, spec.max_new_tokens) for reward in spec.rewards), 0.0)
+
+
+def score_answer(reward: Reward, answer: Answer, max_new_tokens: int) -> float:
+    """Return what one rule says of an answer, before its weight."""
+    match reward:
+        case ExactAnswerReward():
+            return float(comes_to(answer.text, answer.reference))
+        case ContainsReward():
+            return float((reward.text or answer.reference).casefold() in answer.text.casefold())
+        case RegexReward():
+            return float(_is_found(reward.pattern, answer.text))
+        case FormatReward():
+            return float(_has_parts(answer.text, reward.parts))
+        case LengthPenaltyReward():
+            return -max(0, answer.tokens - reward.free_tokens) / (max_new_tokens - reward.free_tokens)
 
 
 def comes_to(text: str, reference: str) -> bool:

@@ -56,6 +56,7 @@ def hand_over(run: Run[Tuning], base: Path, lesson: Lesson, figures: dict[str, A
         "parameters": parameters,
         "architecture": config.model_type,
         "vocabulary_size": config.vocab_size,
+        "tokenizer_size": len(lesson.tokenizer),
         "context_length": getattr(config, "max_position_embeddings", None),
         "transformers_version": transformers.__version__,
     }

@@ -42,7 +42,7 @@ def main(run: Run[ImportSpec]) -> None:
 
     run.progress(0.9, "verifying the tokenizer as saved")
     checks = _check_saved_tokenizer(folder, model.config.vocab_size, weights, spec.individual_digits)
-    facts = _facts(model)
+    facts = {**_facts(model), "tokenizer_size": len(tokenizer)}
     _write_card(folder, spec, weights, facts, checks)
 
     run.output(

@@ -15,6 +15,7 @@ from modelyard.workers.training.beginning import begin
 from modelyard.workers.training.checkpoints import read_progress
 from modelyard.workers.training.completions import Example
 from modelyard.workers.training.distributed import device_of_rank, leave_ranks, sum_over_ranks
+from modelyard.workers.training.peak_memory import measure_peak
 from modelyard.workers.training.problems import VALIDATION_PROBLEMS, Problem, Problems, read_problems
 from modelyard.workers.training.rewards import Answer, compare_within_group, sum_rewards
 from modelyard.workers.training.tuned_outputs import Lesson, hand_over
@@ -49,6 +50,7 @@ def main(run: Run[GrpoSpec]) -> None:
         summary = f"Tuned ({spec.method}) by group relative policy optimization: rewards for answers of its own."
         settings = spec.model_dump(include={"group_size", "max_new_tokens", "temperature", "beta", "rewards"})
         hand_over(run, model_folder, Lesson(problems.tokenizer, problems.heldout[0].tokens, summary, settings), figures, started)
+    run.figures(peak_memory_bytes=measure_peak(run))
     leave_ranks()
 
 

@@ -12,6 +12,7 @@ from modelyard.workers.training.beginning import begin
 from modelyard.workers.training.checkpoints import read_progress
 from modelyard.workers.training.distributed import device_of_rank, leave_ranks, sum_over_ranks
 from modelyard.workers.training.judged_answers import VALIDATION_CASES, Case, JudgedAnswers, read_judged_answers
+from modelyard.workers.training.peak_memory import measure_peak
 from modelyard.workers.training.tuned_outputs import Lesson, hand_over
 from modelyard.workers.training.tuning_loop import Outcome, tune
 
@@ -54,6 +55,7 @@ def main(run: Run[PreferenceSpec]) -> None:
         settings = spec.model_dump(include=SETTINGS, exclude_defaults=True) | {"objective": spec.objective, "beta": spec.beta}
         sample = answers.heldout.cases[0].first.tokens.tolist()
         hand_over(run, model_folder, Lesson(answers.tokenizer, sample, summary, settings), figures, started)
+    run.figures(peak_memory_bytes=measure_peak(run))
     leave_ranks()
 
 

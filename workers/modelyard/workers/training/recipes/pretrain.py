@@ -145,6 +145,7 @@ def _facts(run: Run[PretrainSpec], config: Any, corpus: Corpus, parameters: int)
         "parameters": parameters,
         "architecture": config.model_type,
         "vocabulary_size": len(corpus.tokenizer),
+        "tokenizer_size": len(corpus.tokenizer),
         "context_length": getattr(config.get_text_config(), "max_position_embeddings", run.spec.sequence_length),
         "documents": corpus.train.document_count,
         "documents_cut": corpus.train.count_cut(),
