@@ -40,8 +40,8 @@ def _gather(session: Session, spec: PretrainSpec | TuningSpec, slots: Shape, inp
     parameters = _count_parameters(spec, model)
     is_small = parameters is None or count_weight_bytes(spec, slots, parameters) < SMALL_BYTES
     rooms = [] if is_small or not asks_machines else _list_rooms(session, spec, slots)
-    details = (thing.details if thing is not None else {} for thing in (dataset, model, tokenizer))
-    return Facts(*details, parameters, rooms)
+    known, base, owner = (thing.details if thing is not None else {} for thing in (dataset, model, tokenizer))
+    return Facts(known, base, owner, parameters, rooms)
 
 
 def _find_model(session: Session, inputs: Inputs, place: str) -> Model | None:

@@ -6,7 +6,6 @@ from pydantic import Field, field_validator, model_validator
 
 from modelyard.domain.specs.base import SpecModel
 
-
 DEEPSPEED_OPTIMIZERS = ("adagrad", "adam", "adamw", "lamb", "lion", "muadam", "muadamw", "musgd", "muon")
 """Those DeepSpeed brings itself, whatever their case."""
 TORCH_OPTIMIZERS = (
@@ -33,8 +32,8 @@ class DeepSpeedSpec(SpecModel):
         name = chosen.get("type") if isinstance(chosen, dict) else None
         if name is not None and name not in TORCH_OPTIMIZERS and str(name).lower() not in DEEPSPEED_OPTIMIZERS:
             raise ValueError(
-                f"override.optimizer.type {name!r} is no optimizer; take one of {', '.join(DEEPSPEED_OPTIMIZERS)}, or of PyTorch's "
-                f"{', '.join(TORCH_OPTIMIZERS)}"
+                f"override.optimizer.type {name!r} is no optimizer; take one of {', '.join(DEEPSPEED_OPTIMIZERS)}, "
+                f"or of PyTorch's {', '.join(TORCH_OPTIMIZERS)}"
             )
         return override
 
