@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from modelyard.domain.specs.architectures import PRESETS
+from modelyard.domain.specs.optimization import TORCH_OPTIMIZERS
 from modelyard.domain.specs.pretraining import PretrainSpec
 from modelyard.workers.training import token_writer
 from modelyard.workers.training.deepspeed_config import derive_config, merge
@@ -55,6 +56,11 @@ class TestDeriveConfig:
         assert config["optimizer"]["params"]["eps"] == 1e-6
         assert config["optimizer"]["params"]["lr"] == 1e-3
         assert config["bf16"] == {"enabled": True}
+
+    def test_optimizers_an_override_may_name_are_there(self) -> None:
+        import torch
+
+        assert [name for name in TORCH_OPTIMIZERS if not hasattr(torch.optim, name)] == []
 
     @pytest.mark.parametrize(("ranks", "stage"), [(1, 0), (2, 1), (8, 1)])
     def test_one_rank_shares_with_nobody(self, ranks: int, stage: int) -> None:

@@ -56,7 +56,10 @@ def keep_checkpoint(
     """Store a checkpoint, record it, and let go of those not wanted any more. Raises `StaleAttempt` if the job has another owner.
 
     Over several nodes it is recorded once all have stored their parts; if they no longer can, what there is is removed.
+    A probe keeps none.
     """
+    if job.is_probe:
+        return shutil.rmtree(folder / event["path"], ignore_errors=True)
     key = checkpoint_key(job.id, job.attempt, event["step"])
     manifest = store.put(folder / event["path"], key)
     if gang is not None and not _wait_for_parts(store, part_keys(key, job.nodes)[1:], gang):
@@ -93,8 +96,9 @@ def _remove_unless_recorded(database: Database, store: ArtifactStore, job: Job, 
 
 def keep_part(store: ArtifactStore, job: Job, folder: Path, node_rank: int, event: dict[str, Any]) -> None:
     """Store another node's part of a checkpoint, under a key only this attempt writes to; node 0 records the whole."""
-    key = part_keys(checkpoint_key(job.id, job.attempt, event["step"]), job.nodes)[node_rank]
-    store.put(folder / event["path"], key)
+    if not job.is_probe:
+        key = part_keys(checkpoint_key(job.id, job.attempt, event["step"]), job.nodes)[node_rank]
+        store.put(folder / event["path"], key)
     shutil.rmtree(folder / event["path"], ignore_errors=True)
 
 
