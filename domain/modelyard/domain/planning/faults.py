@@ -52,8 +52,6 @@ def _list_faults(spec: TrainingSpec, slots: Shape, facts: Facts) -> Iterator[Fau
         _check_dataset(spec, facts.dataset),
         _check_role("model", getattr(spec, "model", None), facts.model),
         _check_role("tokenizer", getattr(spec, "tokenizer", None), facts.tokenizer),
-        _check_batch(spec, slots),
-        _check_processor(spec, slots),
         _check_context(spec, facts.model),
         _check_vocabulary(spec, facts),
         _check_text(spec, facts.dataset),
@@ -87,17 +85,6 @@ def _check_role(name: str, reference: str | None, details: Details) -> Fault | N
         return None
     message = f"spec.{name}: {reference} is an adapter without its base; take the `model` output of the job that made it"
     return Fault(f"spec.{name}", reference, message)
-
-
-def _check_processor(spec: TrainingSpec, slots: Shape) -> Fault | None:
-    """What only a GPU can do, for a job that asks for CPUs."""
-    wanted = ("method", "qlora") if getattr(spec, "method", None) == "qlora" else ("precision", "fp16")
-    name, value = wanted
-    if slots.accelerator != "cpu" or getattr(spec, name) != value:
-        return None
-    instead = "lora" if value == "qlora" else "bf16 or fp32"
-    message = f"spec.{name}: {value} needs a GPU, and resources.accelerator asks for CPUs; ask for `gpu`, or take {instead}"
-    return Fault(f"spec.{name}", value, message)
 
 
 def _check_context(spec: TrainingSpec, details: Details) -> Fault | None:
@@ -142,25 +129,6 @@ def _check_text(spec: TrainingSpec, details: Details) -> Fault | None:
                 "lower sequence_length"
             )
             return Fault("spec.sequence_length", spec.sequence_length, message)
-    return None
-
-
-def _check_batch(spec: TrainingSpec, slots: Shape) -> Fault | None:
-    """A configuration for DeepSpeed that asks for another batch than the spec: the data is laid out by the spec."""
-    ranks = slots.slots * slots.nodes
-    rounds = spec.rounds(ranks) if isinstance(spec, PretrainSpec) else spec.gradient_accumulation_steps
-    whole = spec.micro_batch_size * rounds * ranks
-    known = {
-        "train_micro_batch_size_per_gpu": (spec.micro_batch_size, "set spec.micro_batch_size"),
-        "gradient_accumulation_steps": (rounds, "set spec.gradient_accumulation_steps"),
-        "train_batch_size": (whole, f"{spec.micro_batch_size} × {rounds} rounds × {ranks} ranks; change one of these"),
-    }
-    for key, (ours, way_out) in known.items():
-        asked = spec.deepspeed.override.get(key, ours)
-        if asked != ours:
-            place = f"spec.deepspeed.override.{key}"
-            message = f"{place}: {asked} is not the {ours} that follow from the spec: {way_out}, and leave this out"
-            return Fault(place, asked, message)
     return None
 
 

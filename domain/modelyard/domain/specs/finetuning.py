@@ -11,8 +11,6 @@ from modelyard.domain.specs.reporting import ReportingSpec
 from modelyard.domain.specs.training import TrainingSpec
 
 Method = Literal["full", "lora", "dora", "qlora"]
-BATCH_KEYS = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
-"""What DeepSpeed calls the batch."""
 PEAK_LEARNING_RATE = {"full": 2e-5, "lora": 5e-4, "dora": 5e-4, "qlora": 5e-4}
 """Where the spec says nothing. All weights of a trained model bear about a tenth of what an adapter from zero needs."""
 
@@ -71,16 +69,6 @@ class TuningSpec(TrainingSpec):
     @model_validator(mode="after")
     def _optimizer_gets_whole_matrices(self) -> Self:
         refuse_cut_matrices(self.optimizer, self.deepspeed)
-        return self
-
-    @model_validator(mode="after")
-    def _batch_is_no_override(self) -> Self:
-        named = [key for key in BATCH_KEYS if key in self.deepspeed.override]
-        if named:
-            raise ValueError(
-                f"deepspeed.override.{named[0]}: which rows a step sees follows from the spec's own fields; give "
-                "micro_batch_size, and global_batch_size or gradient_accumulation_steps"
-            )
         return self
 
     def zero_stage(self, ranks: int) -> int:

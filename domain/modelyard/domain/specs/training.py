@@ -8,6 +8,9 @@ from modelyard.domain.errors import InvalidRequest
 from modelyard.domain.specs.base import JobSpec
 from modelyard.domain.specs.optimization import DeepSpeedSpec
 
+BATCH_KEYS = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
+"""What DeepSpeed calls the batch."""
+
 
 class TrainingSpec(JobSpec):
     """A training under DeepSpeed, from scratch or of a model there is."""
@@ -51,6 +54,16 @@ class TrainingSpec(JobSpec):
                 f"global_batch_size {whole} is not a multiple of micro_batch_size {size}; "
                 f"set micro_batch_size to {nearest_divisor(whole, size)}, "
                 f"or global_batch_size to {_nearest_multiple(whole, size)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _batch_is_no_override(self) -> Self:
+        named = [key for key in BATCH_KEYS if key in self.deepspeed.override]
+        if named:
+            raise ValueError(
+                f"deepspeed.override.{named[0]}: which rows a step sees follows from the spec's own fields; give "
+                "micro_batch_size, and global_batch_size or gradient_accumulation_steps"
             )
         return self
 
