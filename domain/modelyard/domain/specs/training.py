@@ -30,7 +30,8 @@ class TrainingSpec(JobSpec):
     """`torch.compile`: a minute at the start for faster steps. `auto`: pre-training on GPUs, below ZeRO stage 3."""
     kernels: Literal["auto", "liger", "off"] = "auto"
     """`auto`: Liger's fused kernels for the layers, on GPUs where `liger-kernel` is installed and knows the model. `liger`: fail
-    where they cannot be had. `off`: those of torch."""
+    where they cannot be had. `off`: those of torch. On CPUs `auto` lets pre-training do with fewer operations, for Llamas in
+    fp32 that are not compiled."""
 
     @model_validator(mode="after")
     def _layers_are_whole_where_compiled(self) -> Self:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 IGNORED = -100
@@ -24,10 +25,34 @@ def mean_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tenso
     It must be differentiated once, and by `hidden` and `weight` both; where gradients are off it is just the loss.
     """
     if hidden.shape[0] * weight.shape[0] <= LOGITS_PER_PORTION[hidden.device.type]:
-        # What fits one portion is no faster by hand.
+        if hidden.device.type == "cpu" and hidden.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu"):
+            mean: Tensor = _MeanCrossEntropy.apply(hidden, weight, targets)
+            return mean
         return functional.cross_entropy(functional.linear(hidden, weight).float(), targets, ignore_index=IGNORED)
     total: Tensor = _SummedCrossEntropy.apply(hidden, weight, targets)
     return total / (targets != IGNORED).sum().clamp(min=1)
+
+
+class _MeanCrossEntropy(torch.autograd.Function):
+    """All rows at once, in the memory of their logits: torch's own way has them three times and passes over them more often."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+        scores = functional.linear(hidden, weight)  # (rows, vocabulary)
+        torch.log_softmax(scores, dim=-1, out=scores)
+        counts = targets != IGNORED
+        share = counts / counts.sum().clamp(min=1)
+        wanted = targets.clamp(min=0)[:, None]
+        ctx.save_for_backward(hidden, weight, scores, wanted, share)
+        return -torch.dot(scores.gather(1, wanted)[:, 0], share)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        hidden, weight, scores, wanted, share = ctx.saved_tensors
+        slope = scores.exp_().scatter_add_(1, wanted, torch.full_like(scores[:, :1], -1.0))
+        share = (share * gradient)[:, None]  # here, where a row is short
+        return (slope @ weight).mul_(share), slope.t() @ (hidden * share), None
 
 
 class _SummedCrossEntropy(torch.autograd.Function):

@@ -45,11 +45,29 @@ def choose_attention(model: Any, device: str, precision: str, sequence_length: i
     return ATTENTION if sequence_length >= SHORTEST_SPLIT_ROW and not compiles else masked
 
 
+def choose_joined_attention(model: Any, sequence_length: int) -> str | None:
+    """Return the attention for documents that see each other, None for what the model has.
+
+    transformers looks at the positions of each batch for documents packed into it, to find that there are none: a twentieth of
+    a very small step, and on a GPU a moment in which the loop waits for it.
+    """
+    window = getattr(model.config, "sliding_window", None)
+    is_plain = model.config.model_type in PLAIN_MODEL_TYPES and (window is None or window >= sequence_length)
+    drops = getattr(model.config, "attention_dropout", 0.0)
+    return ATTENTION if is_plain and model._supports_sdpa and not drops else None
+
+
 def attend(
     module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None,
-    scaling: float | None = None, *, document_lengths: list[int], document_boundaries: Tensor, **_: Any,
+    scaling: float | None = None, *, document_lengths: list[int] | None = None, document_boundaries: Tensor | None = None,
+    **_: Any,
 ) -> tuple[Tensor, None]:  # fmt: skip
-    """Attend causally within each document. Tensors: (batch, heads, sequence, size); returns (batch, sequence, heads, size)."""
+    """Attend causally, within each document if lengths are given.
+
+    Tensors: (batch, heads, sequence, size); returns (batch, sequence, heads, size).
+    """
+    if document_lengths is None or document_boundaries is None:
+        return _attend(query, key, value, scaling).transpose(1, 2), None
     batch, _heads, length, _size = query.shape
     query, key, value = _flatten(query), _flatten(key), _flatten(value)  # (batch · sequence, heads, size)
     if query.device.type == "cuda":
@@ -64,14 +82,15 @@ def _flatten(part: Tensor) -> Tensor:
 
 
 def _attend_one_by_one(query: Tensor, key: Tensor, value: Tensor, lengths: list[int], scaling: float | None) -> Tensor:
-    is_grouped = query.shape[1] != key.shape[1]
     # (heads, tokens, size) → one piece after the other; splitting and joining cost one copy each way, slices one per piece.
     parts = (tensor.transpose(0, 1).unsqueeze(0).split(lengths, 2) for tensor in (query, key, value))
-    attended = [
-        functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=is_grouped)
-        for q, k, v in zip(*parts, strict=True)
-    ]
+    attended = [_attend(*part, scaling) for part in zip(*parts, strict=True)]
     return torch.cat(attended, 2)[0].transpose(0, 1)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
+    is_grouped = query.shape[1] != key.shape[1]
+    return functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling, enable_gqa=is_grouped)
 
 
 def _attend_in_one_call(query: Tensor, key: Tensor, value: Tensor, bounds: Tensor, longest: int, scaling: float | None) -> Tensor:

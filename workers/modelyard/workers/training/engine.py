@@ -7,9 +7,10 @@ import deepspeed
 from modelyard.domain.specs.pretraining import PretrainSpec
 from modelyard.workers.recipe import Run
 from modelyard.workers.training.deepspeed_config import check_precision, derive_config
-from modelyard.workers.training.documents import PLAIN_MODEL_TYPES, choose_attention
+from modelyard.workers.training.documents import PLAIN_MODEL_TYPES, choose_attention, choose_joined_attention
 from modelyard.workers.training.gradient_norm import keep_gradient_norm
 from modelyard.workers.training.kernels import apply_kernels
+from modelyard.workers.training.light_layers import lighten_layers
 from modelyard.workers.training.optimizers import build_optimizer
 from modelyard.workers.training.trained_model import OWN_LOGITS, TrainedModel
 
@@ -51,6 +52,10 @@ def _prepare(run: Run[PretrainSpec], model: Any) -> TrainedModel:
         model.set_attn_implementation(
             choose_attention(model, run.device, spec.precision, spec.sequence_length, compiles=compiles(run))
         )
+    elif attention := choose_joined_attention(model, spec.sequence_length):
+        model.set_attn_implementation(attention)
+    if run.device == "cpu" and spec.kernels == "auto" and not compiles(run):
+        lighten_layers(model)
     if spec.activation_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     apply_kernels(run, model, compiles=compiles(run))

@@ -1,6 +1,13 @@
-"""The norm of all gradients, also where DeepSpeed computes it but does not tell."""
+"""The norm of all gradients, also where DeepSpeed computes it but does not tell. Importing this imports torch."""
 
 from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+EPSILON = 1e-6
+"""Added to the norm before dividing by it, as in torch's `clip_grad_norm_`."""
 
 
 def keep_gradient_norm(engine: Any) -> None:
@@ -10,12 +17,23 @@ def keep_gradient_norm(engine: Any) -> None:
     """
     if engine.zero_optimization_stage() > 0 or engine.bfloat16_enabled() or engine.fp16_enabled():
         return
-    from torch.nn.utils import clip_grad_norm_
-
     parameters = list(engine.module.parameters())
+    is_fused = isinstance(engine.optimizer, torch.optim.AdamW) and bool(engine.optimizer.defaults["fused"])
+    scales_itself = is_fused and not engine.torch_autocast_z0_gradscaler  # that one would set its own divisor
 
     def clip() -> None:
         # Every rank has the sum of all gradients by now, so its own norm is everybody's.
-        engine._global_grad_norm = clip_grad_norm_(parameters, max_norm=engine.gradient_clipping(), foreach=True)
+        norm = get_total_norm([each.grad for each in parameters if each.grad is not None], foreach=True)
+        engine._global_grad_norm = norm
+        if scales_itself:
+            # The kernel divides by it as it goes: one pass over all gradients less.
+            engine.optimizer.grad_scale = find_divisor(norm, engine.gradient_clipping())
+        else:
+            clip_grads_with_norm_(parameters, engine.gradient_clipping(), norm, foreach=True)
 
     engine.clip_fp32_gradients = clip
+
+
+def find_divisor(norm: Tensor, most: float) -> Tensor:
+    """Return what gradients of this norm are divided by so that their norm is at most `most`."""
+    return ((norm + EPSILON) / most).clamp(min=1.0)

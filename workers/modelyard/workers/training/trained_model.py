@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from modelyard.workers.training.cross_entropy import IGNORED, mean_cross_entropy
 from modelyard.workers.training.documents import ATTENTION, Layout
+from modelyard.workers.training.light_layers import restore_layers
 
 OWN_LOGITS = frozenset({"granite"})
 """Model types that do more to their logits than one matrix product, though their layers are plain."""
@@ -57,4 +58,5 @@ class TrainedModel(torch.nn.Module):
         """Return the model as transformers knows it."""
         if self.has_plain_head:
             del self.model.lm_head.forward
+        restore_layers(self.model)
         return self.model
