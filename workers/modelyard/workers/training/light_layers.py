@@ -91,7 +91,8 @@ class _Turn(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return _turn(gradient, *ctx.saved_tensors, -1), None, None
+        cosine, sine = ctx.saved_tensors
+        return _turn(gradient, cosine, sine, -1), None, None
 
 
 def _turn(heads: Tensor, cosine: Tensor, sine: Tensor, sign: int) -> Tensor:
