@@ -39,6 +39,8 @@ def find(room: int, start: Setup = START, refused: str = "") -> dict[str, Any] |
             setup = replace(setup, adapter=Adapter(8, ("q_proj",), is_base_quantized=changes["spec.method"] == "qlora"))
         if "resources.slots" in changes:
             setup = replace(setup, ranks=changes["resources.slots"], ranks_per_host=changes["resources.slots"])
+        if start.keeps_global_batch:
+            setup = replace(setup, accumulation=start.global_batch_size // setup.micro_batch_size // setup.ranks)
         assert setup.global_batch_size == start.global_batch_size  # whatever is suggested, it learns the same
         return Tried(setup, weigh(setup), weigh(setup) <= room)
 
@@ -65,6 +67,10 @@ def test_the_least_harmful_changes_come_first(room: int, expected: dict[str, Any
 
 def test_a_change_that_is_not_needed_any_more_is_taken_back() -> None:
     assert find(200, replace(START, micro_batch_size=1)) == {"spec.deepspeed.zero_stage": 3}
+
+
+def test_a_global_batch_that_is_given_says_how_many_passes() -> None:
+    assert find(410, replace(START, keeps_global_batch=True)) == {"spec.micro_batch_size": 1}
 
 
 def test_what_the_spec_does_not_know_is_passed_over() -> None:

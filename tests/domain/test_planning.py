@@ -26,6 +26,8 @@ SHAPE = Shape(
 )  # fmt: skip
 PARAMETERS = 1000 * 64 + 2 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 128 + 2 * 64) + 64
 SETUP = Setup(SHAPE, micro_batch_size=2, sequence_length=64, steps=10)
+WIDE = replace(SHAPE, hidden_size=4096, intermediate_size=8192)
+WORDY = replace(SHAPE, vocabulary_size=100_000)
 LORA = Adapter(4, ("q_proj",))
 ADAPTER = 2 * 4 * (64 + 64)
 GIB = 2**30
@@ -75,6 +77,39 @@ class TestPredictMemory:
         memory = predict_memory(replace(SETUP, accelerator="gpu", offload="optimizer", precision="bf16"), "pretrain")
         assert {piece.name for piece in memory.pieces}.isdisjoint({"libraries", "optimizer"})
         assert [piece.name for piece in memory.offloaded] == ["libraries", "optimizer", "checkpoint copy"]
+
+
+class TestFullestMoment:
+    """What is held before and after the steps counts where it is more."""
+
+    @pytest.mark.parametrize(
+        ("kind", "changes", "moment"),
+        [
+            ("finetune", {"adapter": LORA}, "learning"),
+            ("finetune", {"adapter": LORA, "shape": WIDE, "micro_batch_size": 1, "learned_share": 0.01}, "merging"),
+            ("grpo", {"answers": 4, "new_tokens": 16, "adapter": LORA, "layout": "whole"}, "learning"),
+            ("grpo", {"answers": 64, "new_tokens": 16, "adapter": LORA, "shape": WORDY, "learned_share": 0.001}, "answering"),
+        ],
+    )
+    def test_is_named(self, kind: str, changes: dict[str, Any], moment: str) -> None:
+        found = predict_memory(replace(SETUP, **changes), kind)
+        assert found.here.name == moment
+        assert found.bytes == sum(piece.bytes for piece in found.pieces)
+
+    def test_answers_are_kept_with_their_keys_and_values(self) -> None:
+        setup = replace(SETUP, answers=64, new_tokens=16, adapter=LORA, shape=WORDY, learned_share=0.001)
+        sizes = {piece.name: piece.bytes for piece in predict_memory(setup, "grpo").pieces}
+        assert sizes["keys and values"] == 128 * 64 * (2 * 2 + 1) * 32 * 4
+        assert sizes["next tokens"] == 128 * 100_000 * 4 * 4
+
+    def test_pre_training_makes_the_whole_model_on_every_rank(self) -> None:
+        shared = replace(SETUP, zero_stage=3, ranks=8, shape=WIDE, accelerator="gpu", precision="bf16")
+        host = predict_memory(shared, "pretrain").host
+        assert host is not None
+        assert (host.name, host.pieces[-1].bytes) == ("starting", 4 * shared.parameters)
+        read = predict_memory(replace(shared, ranks=1), "finetune").host
+        assert read is not None
+        assert read.name == "learning"
 
 
 class TestDisk:
@@ -135,6 +170,29 @@ class TestTokens:
         assert found.epochs == pytest.approx(epochs)
         assert found.learned_share == (5 + 59 + 59 + 1) / (10 + 3 * 64)
 
+    def test_a_pair_is_two_sequences_as_long_as_they_are(self) -> None:
+        pairs = [Row(10, 5, 5, Row(20, 5, 15)), Row(80, 5, 59, Row(30, 5, 25)), Row(9, 9, 0, Row(12, 9, 3))]
+        found = predict_tokens(replace(SETUP, layout="whole", answers=2, steps=5), Sample(pairs, of=3))
+        assert (found.dataset, found.longest, found.epochs) == (161, 80, 2 * 5 / 2)
+        assert (found.truncated_share, found.dropped_share) == (pytest.approx(1 / 3), pytest.approx(1 / 3))
+        assert found.per_step == (30 + 64 + 30) / 2 * 2
+        assert found.largest_pass == 30 + 94
+        assert found.learned_share == (5 + 15 + 59 + 25) / (30 + 94)
+
+    def test_a_problem_is_answered_by_a_group(self) -> None:
+        setup = replace(SETUP, layout="whole", answers=4, new_tokens=16, micro_batch_size=1, steps=2)
+        found = predict_tokens(setup, Sample([Row(8, 8, 16), Row(60, 60, 0)], of=2))
+        assert (found.dataset, found.dropped_share, found.truncated_share) == (68, 0.5, 0.0)
+        assert (found.per_step, found.largest_pass, found.learned_share) == (4 * 24, 4 * 24, 16 / 24)
+
+    @pytest.mark.parametrize(("steps", "largest"), [(1, 4), (1000, 8)])
+    def test_the_largest_of_many_passes_is_all_long_rows(self, steps: int, largest: int) -> None:
+        rows = [Row(1, 0, 1)] * 30 + [Row(4, 0, 4)] * 10
+        setup = replace(SETUP, layout="whole", micro_batch_size=2, steps=steps, answers=1)
+        found = predict_tokens(setup, Sample(rows, of=40)).largest_pass
+        assert found is not None
+        assert found <= largest if steps == 1 else found == largest
+
     def test_nobody_knows_before_there_is_a_tokenizer(self) -> None:
         found = predict_tokens(SETUP, None)
         assert (found.total, found.dataset) == (1280, None)
@@ -189,6 +247,8 @@ class TestDuration:
         work = count_step_operations(SETUP)
         assert count_step_operations(replace(SETUP, accumulation=3)) == 3 * work
         assert work < count_step_operations(replace(SETUP, checkpoints_activations=True)) < 4 / 3 * work + 1
+        assert count_step_operations(replace(SETUP, asks_base=True)) == pytest.approx(4 / 3 * work)
+        assert count_step_operations(replace(SETUP, answers=4, new_tokens=8)) == pytest.approx(4 * 4 / 3 * work)
         assert 0.6 * work < count_step_operations(replace(SETUP, adapter=LORA)) < 0.75 * work
 
 

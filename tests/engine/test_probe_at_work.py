@@ -37,7 +37,8 @@ class TestProbe:
         assert (job["spec"]["steps"], job["outputs"]) == (3, {})
         assert yard.rows(job["id"], "checkpoints") == []
         found = yard.client.get(f"/v1/jobs/{job['id']}/plan")
-        assert found["memory"]["rank_bytes"] == planned["memory"]["rank_bytes"]
+        # Of the probe itself: it saves once, at its end.
+        assert found["memory"]["rank_bytes"] == pytest.approx(planned["memory"]["rank_bytes"], rel=0.1)
         assert found["measured"]["step_seconds"] > 0
         # Libraries are most of what so small a model takes.
         assert found["measured"]["peak_memory_bytes"] == pytest.approx(found["memory"]["rank_bytes"], rel=0.3)

@@ -6,7 +6,6 @@ import shutil
 import socket
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 from modelyard.domain.jobs.queues import Shape
 from modelyard.domain.planning.durations import PastRun, predict_training
 from modelyard.domain.planning.memory import predict_memory
+from modelyard.domain.planning.reckoning import shorten
 from modelyard.domain.planning.setups import Setup
 from modelyard.domain.planning.tokens import Sample, predict_tokens, read_row
 from modelyard.domain.planning.translation import read_setup
@@ -39,6 +39,14 @@ PRETRAIN = {
 }
 MIDDLE = {"hidden_size": 512, "intermediate_size": 1376, "layers": 8, "heads": 8, "key_value_heads": 8}
 FINETUNE = {"kind": "finetune", "name": "f", "model": "m", "dataset": "d", "sequence_length": 768, "micro_batch_size": 1}
+WIDE = {
+    "vocab_size": 16384, "hidden_size": 512, "intermediate_size": 1376, "num_hidden_layers": 12, "num_attention_heads": 8,
+    "num_key_value_heads": 4, "tie_word_embeddings": True, "max_position_embeddings": 512,
+}  # fmt: skip
+JUDGED: dict[str, dict[str, Any]] = {
+    "preference": {"micro_batch_size": 4},
+    "grpo": {"micro_batch_size": 1, "group_size": 8, "max_new_tokens": 24, "rewards": [{"name": "contains"}]},
+}
 pytestmark = pytest.mark.slow
 
 
@@ -92,11 +100,43 @@ class TestMemory:
         LlamaForCausalLM(LlamaConfig(**SMOLLM2_135M, eos_token_id=2, pad_token_id=0)).save_pretrained(model)
         spec = {**FINETUNE, "steps": 2}
         setup = setup_of(spec, config=json.loads((model / "config.json").read_text()))
-        share = predict_tokens(setup, read_sample(spec, model, chat_dataset)).learned_share
-        assert share is not None
-        predicted = predict_memory(replace(setup, learned_share=share), "finetune").bytes
+        tokens = predict_tokens(setup, read_sample(spec, model, chat_dataset))
+        assert tokens.learned_share is not None
+        predicted = predict_memory(shorten(setup, tokens), "finetune").bytes
         (took,) = run(tmp_path / "run", spec, {"model": model, "dataset": chat_dataset})
         assert abs(difference(took, predicted)) < 0.10, (took, predicted)
+
+    @pytest.mark.parametrize("kind", sorted(JUDGED))
+    def test_answers_that_are_judged(self, tiny_model: Path, tmp_path: Path, kind: str) -> None:
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+        LlamaForCausalLM(LlamaConfig(**WIDE, eos_token_id=2, pad_token_id=0)).save_pretrained(model)
+        dataset = write_judged(tmp_path / "dataset", kind)
+        spec = {**FINETUNE, "kind": kind, "steps": 2, "sequence_length": 384, **JUDGED[kind]}
+        setup = setup_of(spec, config=json.loads((model / "config.json").read_text()))
+        predicted = predict_memory(shorten(setup, predict_tokens(setup, read_sample(spec, model, dataset))), kind)
+        assert predicted.here.name == "learning"
+        (took,) = run(tmp_path / "run", spec, {"model": model, "dataset": dataset})
+        assert abs(difference(took, predicted.bytes)) < 0.10, (took, predicted)
+
+
+def write_judged(folder: Path, kind: str) -> Path:
+    """A dataset of pairs of answers, or of problems, with texts of different lengths."""
+    folder.mkdir()
+    schema = "preference" if kind == "preference" else "problems"
+    (folder / "dataset.json").write_text(json.dumps({"schema": schema}))
+    for split, count in (("train", 64), ("heldout", 4)):
+        rows = [write_row(schema, 50 + number * 7 % 40) for number in range(count)]
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def write_row(schema: str, words: int) -> dict[str, Any]:
+    asked = [{"role": "user", "content": "apple " * words}]
+    if schema == "problems":
+        return {"messages": asked, "answer": "apple"}
+    return {"messages": asked, "chosen": "river " * words, "rejected": "garden " * (words - 10)}
 
 
 def read_sample(spec: dict[str, Any], model: Path, dataset: Path) -> Sample:

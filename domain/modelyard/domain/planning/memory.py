@@ -5,7 +5,7 @@ what was freed. What is marked `measured` comes from runs of the recipes; tests 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from modelyard.domain.planning.activations import predict_activations, predict_logits
 from modelyard.domain.planning.generation import predict_cache, predict_choice
@@ -62,7 +62,7 @@ class Memory:
 def predict_memory(setup: Setup, kind: str) -> Memory:
     """The fullest moment of one rank; pieces of nothing are left out."""
     libraries = Piece("libraries", LIBRARIES_BYTES[kind], "Python, torch, transformers and DeepSpeed as imported (measured)")
-    built, weights, states = _built(setup, kind), _weights(setup), _states(setup)
+    weights, states = _weights(setup), _states(setup)
     passing = [
         _gradients(setup),
         _buckets(setup),
@@ -76,19 +76,19 @@ def predict_memory(setup: Setup, kind: str) -> Memory:
     if setup.accelerator == "cpu":
         kept = (libraries, weights, states)
         moments = [Moment("learning", (*kept, *passing, copy)), Moment("answering", (*kept, *answering))]
-        return Memory(find_fullest([*moments, Moment("starting", (libraries, built)), merging]))
+        return Memory(find_fullest([*moments, merging]))
     away = {"none": (), "optimizer": (states,), "parameters": (weights, states)}[setup.offload]
     here = [piece for piece in (weights, states) if piece not in away]
     moments = [Moment("learning", (*here, *passing)), Moment("answering", (*here, *answering))]
-    if setup.zero_stage == 3 and kind == "pretrain":
-        # DeepSpeed shares out what each rank has brought to its GPU whole.
-        moments.append(Moment("starting", (replace(built, bytes=setup.parameters * setup.element_bytes),)))
-    on_host = [Moment("learning", (libraries, *away, copy)), Moment("starting", (libraries, built)), merging]
+    on_host = [Moment("learning", (libraries, *away, copy)), Moment("starting", (libraries, _built(setup, kind))), merging]
     return Memory(find_fullest(moments), find_fullest(on_host))
 
 
 def _built(setup: Setup, kind: str) -> Piece:
-    """The model as it is made or read, before DeepSpeed has it. Pre-training does so in fp32, and whole on each rank."""
+    """The model as it is made or read, before it goes to a GPU. Pre-training does so in fp32, and whole on each rank.
+
+    On a CPU all gradients, which are as large, come later.
+    """
     per, count = STATE_BYTES if kind == "pretrain" else setup.element_bytes, setup.parameters
     share = setup.ranks if setup.zero_stage == 3 and kind != "pretrain" else 1
     said = f"{count:,} parameters × {per} bytes as they are {'made' if kind == 'pretrain' else 'read'}"

@@ -14,7 +14,7 @@ def smaller_micro_batch(setup: Setup) -> Step | None:
     smaller = next((each for each in range(size // 2, 0, -1) if size % each == 0), None)
     if smaller is None:
         return None
-    changes = {"spec.micro_batch_size": smaller, "spec.gradient_accumulation_steps": setup.accumulation * size // smaller}
+    changes = {"spec.micro_batch_size": smaller, **_set_rounds(setup, setup.accumulation * size // smaller)}
     return Step(changes, f"smaller passes, more of them: a step still sees {setup.global_batch_size} sequences")
 
 
@@ -57,12 +57,13 @@ def more_slots(setup: Setup) -> Step | None:
     slots = setup.ranks_per_host * 2
     if slots > MOST_SLOTS or setup.accumulation % 2:
         return None
-    changes = {
-        "resources.slots": slots,
-        "spec.gradient_accumulation_steps": setup.accumulation // 2,
-        "spec.deepspeed.zero_stage": 3,
-    }
+    changes = {"resources.slots": slots, **_set_rounds(setup, setup.accumulation // 2), "spec.deepspeed.zero_stage": 3}
     return Step(changes, f"{slots} ranks share {SHARED[3]} (ZeRO 3); a step still sees {setup.global_batch_size} sequences")
+
+
+def _set_rounds(setup: Setup, rounds: int) -> dict[str, int]:
+    """Passes per step where these are asked for; else they follow from the global batch."""
+    return {} if setup.keeps_global_batch else {"spec.gradient_accumulation_steps": rounds}
 
 
 MOVES: tuple[Move, ...] = (smaller_micro_batch, recompute_activations, share_more, offload, adapt_only, more_slots)

@@ -24,7 +24,7 @@ from modelyard.domain.planning.history import list_past_runs
 from modelyard.domain.planning.machines import Machine
 from modelyard.domain.planning.moves import MOVES
 from modelyard.domain.planning.plans import Plan, Training
-from modelyard.domain.planning.reckoning import require
+from modelyard.domain.planning.reckoning import require, shorten
 from modelyard.domain.planning.setups import Accelerator, Setup
 from modelyard.domain.planning.tokens import Sample, Tokens, predict_tokens
 from modelyard.domain.planning.translation import TRAINING_KINDS, read_setup
@@ -97,7 +97,7 @@ class Planner:
         if setup is None:
             return None, "the model's architecture has no formula: its memory can only be measured"
         tokens = predict_tokens(setup, self.sample)
-        found = require(_shorten(setup, tokens), job.kind, self._list_machines(setup, job.queue))
+        found = require(shorten(setup, tokens), job.kind, self._list_machines(setup, job.queue))
         suggestion = self._suggest(body, setup, job, tokens) if found.fits is False else None
         return Training(setup, found, predict_disk(setup), tokens, suggestion), None
 
@@ -114,10 +114,10 @@ class Planner:
             if request is None or changed is None:
                 return None
             machines = self._list_machines(changed, _queue_of(request.spec, request.shape))
-            found = require(_shorten(changed, tokens), job.kind, machines)
+            found = require(shorten(changed, tokens), job.kind, machines)
             return Tried(changed, found.memory.bytes, found.fits is True)
 
-        start = Tried(setup, require(_shorten(setup, tokens), job.kind, []).memory.bytes, False)
+        start = Tried(setup, require(shorten(setup, tokens), job.kind, []).memory.bytes, False)
         return suggest(start, MOVES, attempt)
 
     def _predict_duration(self, job: Job, training: Training | None) -> Duration:
@@ -165,16 +165,6 @@ class Planner:
 def _queue_of(spec: JobSpec, shape: Shape) -> str:
     stage = KINDS[str(getattr(spec, "kind"))].stage  # noqa: B009 - every member of the union has one
     return queue_name(stage, Shape(shape.slots, effective_accelerator(stage, shape.accelerator), shape.nodes))
-
-
-def _shorten(setup: Setup, tokens: Tokens) -> Setup:
-    """What the data says of the memory: how long the sequences of a pass are, and that only some tokens are learned."""
-    length = setup.sequence_length
-    if setup.layout == "padded" and tokens.longest is not None:
-        length = min(length, tokens.longest)
-    elif tokens.largest_pass is not None:
-        length = -(-tokens.largest_pass // setup.sequences_per_pass)
-    return replace(setup, sequence_length=length, learned_share=tokens.learned_share or 1.0)
 
 
 def _change(body: JobCreate, changes: Changes) -> JobRequest | None:

@@ -56,6 +56,8 @@ class Setup:
     """Whether the base, without its adapter, scores each pass too."""
     learned_share: float = 1.0
     """Share of tokens that are learned; logits are computed for these only."""
+    keeps_global_batch: bool = False
+    """Whether the passes of a step follow from the sequences it sees, and are not asked for themselves."""
     saves_between_steps: bool = True
     """Whether a checkpoint is saved before the last step."""
     kept_checkpoints: int = 2

@@ -101,6 +101,7 @@ def _training(
         precision=spec.precision,
         zero_stage=spec.zero_stage(ranks),
         offload=spec.deepspeed.offload,
+        keeps_global_batch=spec.global_batch_size is not None,
         saves_between_steps=spec.save_every < spec.steps,
         optimizer=spec.optimizer.name,
         checkpoints_activations=spec.activation_checkpointing,
