@@ -172,16 +172,17 @@ class TestPreviewJudged:
         assert (rewarded["total"], rewarded["known"], rewarded["answer"]) == (total, "is #### 4", answer or "is #### 4")
 
 
+SIZES = {
+    "model_type": "llama", "vocab_size": 300, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+}  # fmt: skip
+
+
 class TestPlanOfData:
     def test_says_what_is_cut_off(self, api: Api, tmp_path: Path) -> None:
         put_rows(api, tmp_path / "rows", CHATS)
         put_model(api, tmp_path / "model")
-        (tmp_path / "model" / "config.json").write_text(
-            json.dumps(
-                {"model_type": "llama", "vocab_size": 300, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
-                 "num_attention_heads": 4}
-            )
-        )  # fmt: skip
+        (tmp_path / "model" / "config.json").write_text(json.dumps(SIZES))
         put(api, "model", "sized", tmp_path / "model")
         spec = spec_of("finetune", model="sized", sequence_length=64, steps=3, micro_batch_size=2)
         tokens = api.client.post("/v1/jobs/plan", json={"spec": spec}).json()["tokens"]
@@ -189,3 +190,35 @@ class TestPlanOfData:
             "per_step": 128, "total": 384, "dataset": 126, "epochs": pytest.approx(384 / 25), "truncated_share": 0.0,
             "dropped_share": pytest.approx(1 / 3), "longest": 101, "learned_share": 8 / 25, "basis": "from all rows",
         }  # fmt: skip
+
+    @pytest.mark.parametrize(
+        ("kind", "rows", "spec", "expected"),
+        [
+            # Prompts of 8 tokens; answers of 4, 3, 91 and 2.
+            (
+                "preference",
+                PAIRS,
+                {"micro_batch_size": 2},
+                {"dataset": 132, "truncated_share": 0.5, "per_step": 12 + 11 + 32 + 10},
+            ),
+            (
+                "grpo",
+                PROBLEMS,
+                {"rewards": REWARDS, "group_size": 3, "max_new_tokens": 12},
+                {"dropped_share": 0.5, "per_step": 3 * 16},
+            ),
+        ],
+    )
+    def test_of_answers_that_are_judged(self, api: Api, tmp_path: Path, kind: str, rows: Any, spec: Any, expected: Any) -> None:
+        schema = {"preference": "preference", "grpo": "problems"}[kind]
+        put_rows(api, tmp_path / "rows", rows, schema=schema)
+        put_model(api, tmp_path / "model")
+        (tmp_path / "model" / "config.json").write_text(json.dumps(SIZES))
+        put(api, "model", "sized", tmp_path / "model")
+        asked = spec_of(kind, model="sized", sequence_length=32, steps=3, **spec)
+        answer = api.client.post("/v1/jobs/plan", json={"spec": asked}).json()
+        assert {name: answer["tokens"][name] for name in expected} == expected
+        assert answer["tokens"]["total"] == 3 * expected["per_step"]
+        memory = answer["memory"]
+        assert memory["rank_bytes"] == sum(piece["bytes"] for piece in memory["pieces"])
+        assert memory["moment"] in {"learning", "merging"}  # of a model this small the two are close

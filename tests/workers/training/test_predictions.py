@@ -122,21 +122,21 @@ class TestMemory:
 
 
 def write_judged(folder: Path, kind: str) -> Path:
-    """A dataset of pairs of answers, or of problems, with texts of different lengths."""
+    """A dataset of pairs of answers, or of problems, all as long: which of them two steps see makes no difference."""
     folder.mkdir()
     schema = "preference" if kind == "preference" else "problems"
     (folder / "dataset.json").write_text(json.dumps({"schema": schema}))
     for split, count in (("train", 64), ("heldout", 4)):
-        rows = [write_row(schema, 50 + number * 7 % 40) for number in range(count)]
+        rows = [write_row(schema, number) for number in range(count)]
         (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
 
 
-def write_row(schema: str, words: int) -> dict[str, Any]:
-    asked = [{"role": "user", "content": "apple " * words}]
+def write_row(schema: str, number: int) -> dict[str, Any]:
+    asked = [{"role": "user", "content": f"{number:02} " + "apple river engine violin " * 15}]
     if schema == "problems":
         return {"messages": asked, "answer": "apple"}
-    return {"messages": asked, "chosen": "river " * words, "rejected": "garden " * (words - 10)}
+    return {"messages": asked, "chosen": "planet garden harbour " * 20, "rejected": "winter letter castle " * 15}
 
 
 def read_sample(spec: dict[str, Any], model: Path, dataset: Path) -> Sample:
