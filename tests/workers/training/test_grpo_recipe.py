@@ -66,6 +66,9 @@ class TestReward:
         second = start("second", beta=0.1, resume_from=first.folder / "checkpoints" / "step-00000001")
         for name in ("reward", "reward_std", "answer_tokens", "groups_without_spread", "gradient_norm", "kl"):
             assert first.metric(name) | second.metric(name) == whole.metric(name)
+        assert set(whole.metric("model_flops_per_second")) == {1, 2, 3}
+        assert set(whole.metric("data_wait_share")) == {1, 3}
+        assert whole.events("figures")[-1]["values"]["peak_memory_bytes"] > 0
         found = whole.metadata("model")
         assert found["validation_reward"] == -found["validation_loss"]
         assert "| group_size | 6 |" in (whole.folder / "outputs" / "adapter" / "model_card.md").read_text()

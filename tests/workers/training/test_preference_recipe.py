@@ -81,12 +81,15 @@ class TestPrefer:
             assert found["validation_reward_accuracy_first"] == 0.5 < found["validation_reward_accuracy"]
         card = (ranks.folder / "outputs" / "model" / "model_card.md").read_text()
         assert f"| objective | {objective} |" in card
+        assert set(ranks.metric("model_flops_per_second")) == set(losses)
+        assert all(0 <= share < 1 for share in ranks.metric("data_wait_share").values())
+        assert ranks.events("figures")[-1]["values"]["peak_memory_bytes"] > 0
         assert (ranks.folder / "outputs" / "adapter" / "adapter_model.safetensors").exists()
 
     def test_packing_and_rounds_change_nothing(self, start: Start) -> None:
         whole, split = (
             start("whole", steps=2),
-            start("split", steps=2, packing=False, micro_batch_size=1, gradient_accumulation_steps=2),
+            start("split", steps=2, packing=False, micro_batch_size=1, global_batch_size=2),
         )
         for name in ("loss", "gradient_norm", "reward_margin", "validation_loss", "validation_reward_margin"):
             assert split.metric(name) == pytest.approx(whole.metric(name), rel=1e-3, abs=1e-6)

@@ -120,7 +120,13 @@ class TestFinetune:
         assert json.loads((folder / "config.json").read_text())["use_cache"] is True
         assert (folder / "chat_template.jinja").read_text() == (tiny_model / "chat_template.jinja").read_text()
         card = (folder / "model_card.md").read_text()
-        for fact in ("| base | tiny |", "| dataset | chats |", "| version | 1 |", "| method | full |"):
+        for fact in (
+            "| dataset lineage | /v1/datasets/dataset_1/lineage |",
+            "| base | tiny |",
+            "| dataset | chats |",
+            "| version | 1 |",
+            "| method | full |",
+        ):
             assert fact in card
         assert "lora" not in card
 
@@ -137,7 +143,7 @@ class TestFinetune:
 class TestNormalize:
     def test_a_token_weighs_the_same_wherever_it_lies(self, unbroken: Any, start: Start) -> None:
         assert list(unbroken.metric("loss").values())[:2] == pytest.approx(GOLDEN["lora"], abs=1e-4)
-        split = start("split", micro_batch_size=1, gradient_accumulation_steps=2, activation_checkpointing=True)
+        split = start("split", micro_batch_size=1, global_batch_size=2, activation_checkpointing=True)
         for name in ("loss", "gradient_norm", "validation_loss"):
             assert split.metric(name) == pytest.approx(unbroken.metric(name), rel=1e-4)
 
@@ -146,6 +152,13 @@ class TestNormalize:
         pair = start("pair", ranks=2, micro_batch_size=1)
         for name in ("loss", "gradient_norm", "validation_loss"):
             assert pair.metric(name) == pytest.approx(unbroken.metric(name), rel=1e-4)
+
+
+@pytest.mark.slow
+def test_compiled_layers_learn_the_same(start: Start, unbroken: Any) -> None:
+    ranks = start("compiled", compile="on")
+    for name in ("loss", "gradient_norm", "validation_loss"):
+        assert ranks.metric(name) == pytest.approx(unbroken.metric(name), rel=1e-3)
 
 
 class TestResume:
@@ -195,6 +208,8 @@ class TestRefuse:
                 {"lora": {"target_modules": ["q_proj", "query"]}},
                 "the model has no query; it has down_proj, .*, or choose all-linear",
             ),
+            ({"precision": "fp16"}, "precision fp16 needs a GPU"),
+            ({"kernels": "liger"}, "kernels liger: it needs a GPU"),
             ({"method": "qlora"}, "4-bit weights need a GPU, and this job runs on a CPU; choose lora"),
         ],
     )

@@ -38,6 +38,16 @@ class TestCountCost:
         expected = cost.of(Work(tokens, tokens, span=2 * LENGTH))
         assert expected == pytest.approx(count_by_torch(model), rel=0.01)
 
+    def test_what_is_only_read_costs_the_forward_pass(self) -> None:
+        model = LlamaForCausalLM(LlamaConfig(**SIZE))
+        cost = count_cost(model)
+        assert cost is not None
+        tokens = torch.arange(ROWS * LENGTH).reshape(ROWS, LENGTH) % 300
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            model(input_ids=tokens)
+        expected = cost.of(Work(0, 0, span=2 * LENGTH, read_tokens=ROWS * LENGTH, read_predictions=ROWS * LENGTH))
+        assert expected == pytest.approx(counter.get_total_flops(), rel=0.01)
+
     def test_frozen_weights_cost_a_third_less(self) -> None:
         model = LlamaForCausalLM(LlamaConfig(**SIZE))
         learning = count_cost(model)

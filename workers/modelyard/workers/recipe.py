@@ -28,7 +28,7 @@ from pydantic import ValidationError
 
 from modelyard.domain.specs import parse_spec
 from modelyard.domain.specs.base import JobSpec
-from modelyard.kit.storage import build_manifest
+from modelyard.kit.storage import MANIFEST, build_manifest
 
 RUN_MANIFEST = "run_manifest.json"
 """What a run ran with; beside a model it made, so that the model says so wherever it goes."""
@@ -71,6 +71,11 @@ class Input:
     name: str = ""
     version: int = 0
 
+    def digest(self) -> str | None:
+        """Return the SHA-256 over the names and digests of its files, as the store has it; None for what is no artifact."""
+        manifest = self.path / MANIFEST
+        return json.loads(manifest.read_text(encoding="utf-8"))["sha256"] if manifest.exists() else None
+
 
 class Listener(Protocol):
     """Somebody else who wants to know the metrics."""
@@ -98,6 +103,8 @@ class Run(Generic[S]):
     """The first of each machine does what its run folder needs once."""
     world_size: int = 1
     device: str = "cpu"
+    job_id: str = ""
+    """Empty where a recipe was started by hand."""
     options: dict[str, Any] = field(default_factory=dict)
     """What the runner decided and the spec does not say, e.g. the port a server listens on."""
     listener: Listener | None = None
@@ -315,6 +322,7 @@ def open_run(folder: Path, spec_file: Path | None = None) -> Run[Any]:
         local_rank=int(os.environ.get("LOCAL_RANK", os.environ.get("RANK", "0"))),
         world_size=int(os.environ.get("WORLD_SIZE", "1")),
         device=os.environ.get("MODELYARD_DEVICE", "cpu"),
+        job_id=document.get("job_id", ""),
         options=document.get("options", {}),
     )
 

@@ -10,7 +10,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from modelyard.kit.storage import MANIFEST
 from modelyard.workers.machine import describe_hardware, describe_torch
 from modelyard.workers.recipe import RUN_MANIFEST, Input, Run
 
@@ -66,10 +65,7 @@ def describe_run(run: Run[Any]) -> dict[str, Any]:
 
 
 def _describe_input(given: Input) -> dict[str, Any]:
-    """`sha256`: over the names and digests of its files, as the store has it; None for a folder that is no artifact."""
-    manifest = given.path / MANIFEST
-    digest = json.loads(manifest.read_text(encoding="utf-8"))["sha256"] if manifest.exists() else None
-    return {"type": given.type, "id": given.id, "name": given.name, "version": given.version, "sha256": digest}
+    return {"type": given.type, "id": given.id, "name": given.name, "version": given.version, "sha256": given.digest()}
 
 
 def _packages_in_use() -> dict[str, str]:

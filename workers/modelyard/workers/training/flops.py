@@ -1,7 +1,8 @@
 """How many floating-point operations training takes by the model's own arithmetic, and how many a GPU could do.
 
 Counted like in PaLM (Chowdhery et al. 2022, arXiv:2204.02311, appendix B): two operations per weight and token forwards, two
-backwards for the activations, two for the weight itself if it learns; nothing for what is computed twice to save memory.
+backwards for the activations, two for the weight itself if it learns; nothing for what is computed twice to save memory. What is
+only read, by a reference or for an answer, costs the two forwards.
 """
 
 from dataclasses import dataclass
@@ -35,6 +36,10 @@ class Work:
     """Tokens the head was applied to."""
     span: float
     """Tokens a sequence has on average: attention looks back over half of them."""
+    read_tokens: int = 0
+    """Tokens that went through without being learned from: for a reference, or for sampling answers."""
+    read_predictions: int = 0
+    """Of these, tokens the head was applied to."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +52,17 @@ class ModelCost:
     """Of the head."""
     per_token_and_span: float
     """Of attention, per token and token of its sequence; causal, so half of all pairs."""
+    weights: int
+    """Of all layers but the head."""
+    head_weights: int
 
     def of(self, work: Work) -> float:
         """Return the operations of an optimizer step."""
         attention = self.per_token_and_span * work.span
-        return work.tokens * (self.per_token + attention) + work.predictions * self.per_prediction
+        learned = work.tokens * (self.per_token + attention) + work.predictions * self.per_prediction
+        # Forwards only: two of the six operations per weight, and a third of attention's.
+        read = work.read_tokens * (2 * self.weights + attention / 3) + work.read_predictions * 2 * self.head_weights
+        return learned + read
 
 
 def count_cost(model: Any) -> ModelCost | None:
@@ -66,10 +77,13 @@ def count_cost(model: Any) -> ModelCost | None:
         return None
     apart = {id(weight) for layer in (embedding, head) for weight in layer.parameters()}
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    inner = [weight for weight in weights if id(weight) not in apart]
     return ModelCost(
-        per_token=float(sum(_cost_of(weight) for weight in weights if id(weight) not in apart)),
+        per_token=float(sum(_cost_of(weight) for weight in inner)),
         per_prediction=float(sum(_cost_of(weight) for weight in head.parameters())),
         per_token_and_span=6.0 * config.num_hidden_layers * config.num_attention_heads * width,
+        weights=sum(map(_count, inner)),
+        head_weights=sum(map(_count, head.parameters())),
     )
 
 
@@ -79,6 +93,9 @@ def find_peak(device_name: str) -> float | None:
 
 
 def _cost_of(weight: Any) -> int:
+    return _count(weight) * (6 if weight.requires_grad else 4)
+
+
+def _count(weight: Any) -> int:
     # Under ZeRO 3 a rank holds a part only, but knows how large the whole is.
-    count = int(getattr(weight, "ds_numel", weight.numel()))
-    return count * (6 if weight.requires_grad else 4)
+    return int(getattr(weight, "ds_numel", weight.numel()))

@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from modelyard.workers.training.completions import Example
-from modelyard.workers.training.conversation_batch import ConversationBatch, lay_out
+from modelyard.workers.training.conversation_batch import ConversationBatch
 
 
 def sum_losses(model: Any, batch: ConversationBatch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -21,10 +21,9 @@ def sum_losses(model: Any, batch: ConversationBatch) -> tuple[torch.Tensor, torc
 
 
 def score_answers(
-    model: Any, examples: Sequence[Example], packing: bool, device: str, temperature: float = 1.0
+    model: Any, batch: ConversationBatch, examples: Sequence[Example], temperature: float = 1.0
 ) -> tuple[torch.Tensor, ...]:
-    """Return for each example the log-probabilities of its learned tokens, in nats: (predictions,) each."""
-    batch = lay_out(examples, packing, device)
+    """Return for each example of the batch the log-probabilities of its learned tokens, in nats: (predictions,) each."""
     logits = _predict(model, batch).float() / temperature
     scores = -cross_entropy(logits, batch.targets, reduction="none")
     return scores.split([example.predictions for example in examples])

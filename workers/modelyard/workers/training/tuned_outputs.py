@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modelyard.workers.model_card import write_model_card
+from modelyard.workers.model_card import describe_origin, write_model_card
 from modelyard.workers.recipe import Run
 from modelyard.workers.training.architecture import save_model
 from modelyard.workers.training.lora import merge_adapter, save_adapter
@@ -86,7 +86,7 @@ def _write_card(run: Run[Tuning], folder: Path, lesson: Lesson, facts: dict[str,
     spec, model, dataset = run.spec, run.input("model"), run.input("dataset")
     training = spec.model_dump(
         include={
-            "sequence_length", "packing", "micro_batch_size", "gradient_accumulation_steps", "steps", "precision", "seed",
+            "sequence_length", "packing", "micro_batch_size", "steps", "precision", "seed",
         }
     )  # fmt: skip
     adapter = {f"lora {name}": value for name, value in spec.lora.model_dump().items()} if spec.makes("adapter") else {}
@@ -99,8 +99,10 @@ def _write_card(run: Run[Tuning], folder: Path, lesson: Lesson, facts: dict[str,
             "Data": {"dataset": dataset.name or dataset.path.name, "version": dataset.version, "id": dataset.id},
             "Training": {
                 "method": spec.method, **lesson.settings, **adapter, **spec.optimizer.model_dump(), **training,
-                "zero_stage": spec.deepspeed.zero_stage, "ranks": run.world_size,
+                "rounds": spec.rounds(run.world_size),
+                "zero_stage": spec.zero_stage(run.world_size), "ranks": run.world_size,
             },
             "Results": figures,
+            **describe_origin(run),
         },
     )  # fmt: skip

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,13 @@ from modelyard.workers.training.beginning import begin
 from modelyard.workers.training.checkpoints import read_progress
 from modelyard.workers.training.completions import Example
 from modelyard.workers.training.distributed import device_of_rank, leave_ranks, sum_over_ranks
+from modelyard.workers.training.flops import Work
 from modelyard.workers.training.peak_memory import measure_peak
 from modelyard.workers.training.problems import VALIDATION_PROBLEMS, Problem, Problems, read_problems
 from modelyard.workers.training.rewards import Answer, compare_within_group, sum_rewards
 from modelyard.workers.training.tuned_outputs import Lesson, hand_over
 from modelyard.workers.training.tuning_loop import Outcome, tune
+from modelyard.workers.training.waiting import WaitClock
 
 
 def main(run: Run[GrpoSpec]) -> None:
@@ -75,6 +77,7 @@ class Reinforcement:
     run: Run[GrpoSpec]
     engine: Any
     problems: Problems
+    clock: WaitClock = field(default_factory=WaitClock)
 
     def learn(self, step: int) -> Sequence[float]:
         """Answer the problems of the step, then learn from all answers; return this rank's tally."""
@@ -85,8 +88,9 @@ class Reinforcement:
         # Every token of the step weighs the same, wherever it lies: DeepSpeed takes the mean over rounds and ranks.
         weight = rounds * self.run.world_size / total
         tally = np.zeros(len(TALLY))
-        for each in trials:
-            loss, divergence = self._judge(each)
+        self.clock.seconds = 0.0
+        for each, batch in self.clock.watch((each, self._lay_out(each)) for each in trials):
+            loss, divergence = self._judge(each, batch)
             self.engine.backward(loss * weight)
             self.engine.step()
             tally += np.array([float(loss.detach()), divergence, *_count(each, self.run.spec.group_size)])
@@ -104,7 +108,13 @@ class Reinforcement:
         }
         if self.run.spec.beta:
             metrics["kl"] = found["kl"] / found["learned"]
-        return Outcome(found["loss"] / found["learned"], int(found["tokens"]), metrics)
+        return Outcome(found["loss"] / found["learned"], int(found["tokens"]), metrics, self._work(found), self.clock.seconds)
+
+    def _work(self, found: dict[str, float]) -> Work:
+        tokens, predictions = int(found["tokens"]), int(found["learned"])
+        # Sampling reads a problem and its answer once, and so does the base where answers are compared with it.
+        reads = 2 if self.run.spec.beta else 1
+        return Work(tokens, predictions, tokens / found["answers"], reads * tokens, reads * predictions)
 
     def validate(self) -> dict[str, float]:
         """Reward the likeliest answer to held-out problems, shared out over the ranks; the loss is what is lost to reward."""
@@ -142,29 +152,33 @@ class Reinforcement:
         text = self.problems.tokenizer.decode(tokens, skip_special_tokens=True)
         return sum_rewards(self.run.spec, Answer(text, len(tokens), problem.answer))
 
-    def _judge(self, trials: list[Trial]) -> tuple[Any, float]:
+    def _lay_out(self, trials: list[Trial]) -> Any:
+        from modelyard.workers.training.conversation_batch import lay_out
+
+        return lay_out([trial.example for trial in trials], self.run.spec.packing, device_of_rank())
+
+    def _judge(self, trials: list[Trial], batch: Any) -> tuple[Any, float]:
         """Return the summed loss of the tokens, and their summed divergence from the base."""
         import torch
 
         spec = self.run.spec
-        policy = torch.cat(self._score(trials))
+        policy = torch.cat(self._score(trials, batch))
         advantages = torch.cat([policy.new_full((trial.example.predictions,), trial.advantage) for trial in trials])
         # Answers are learned from once, right after they were given: the ratio is 1, and only its gradient matters.
         losses = -advantages * torch.exp(policy - policy.detach())
         if not spec.beta:
             return losses.sum(), 0.0
         with torch.no_grad(), self.engine.module.disable_adapter():
-            gap = torch.cat(self._score(trials))
+            gap = torch.cat(self._score(trials, batch))
         gap = gap - policy
         # Never negative, and without bias (Schulman 2020, http://joschu.net/blog/kl-approx.html, k3).
         divergence = torch.exp(gap) - gap - 1
         return (losses + spec.beta * divergence).sum(), float(divergence.detach().sum())
 
-    def _score(self, trials: list[Trial]) -> tuple[Any, ...]:
+    def _score(self, trials: list[Trial], batch: Any) -> tuple[Any, ...]:
         from modelyard.workers.training.token_loss import score_answers
 
-        spec, examples = self.run.spec, [trial.example for trial in trials]
-        return score_answers(self.engine, examples, spec.packing, device_of_rank(), spec.temperature)
+        return score_answers(self.engine, batch, [trial.example for trial in trials], self.run.spec.temperature)
 
 
 def _count(trials: list[Trial], group_size: int) -> list[float]:

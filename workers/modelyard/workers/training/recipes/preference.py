@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from modelyard.domain.specs.preference import PreferenceSpec
@@ -10,11 +10,14 @@ from modelyard.workers.dataset import open_dataset
 from modelyard.workers.recipe import Run, run_recipe
 from modelyard.workers.training.beginning import begin
 from modelyard.workers.training.checkpoints import read_progress
+from modelyard.workers.training.completions import Example
 from modelyard.workers.training.distributed import device_of_rank, leave_ranks, sum_over_ranks
+from modelyard.workers.training.flops import Work
 from modelyard.workers.training.judged_answers import VALIDATION_CASES, Case, JudgedAnswers, read_judged_answers
 from modelyard.workers.training.peak_memory import measure_peak
 from modelyard.workers.training.tuned_outputs import Lesson, hand_over
 from modelyard.workers.training.tuning_loop import Outcome, tune
+from modelyard.workers.training.waiting import WaitClock
 
 OBJECTIVES = {
     "dpo": "direct preference optimization on pairs of answers",
@@ -66,13 +69,16 @@ class Preference:
     run: Run[PreferenceSpec]
     engine: Any
     answers: JudgedAnswers
+    clock: WaitClock = field(default_factory=WaitClock)
 
     def learn(self, step: int) -> Sequence[float]:
         """Return this rank's `_Tally`, summed over the rounds."""
         rounds = self.engine.gradient_accumulation_steps()
         tally = [0.0] * len(TALLY)
-        for round_ in range(rounds):
-            loss, counted = self._judge(self.answers.batch(step, round_, self.run.rank))
+        self.clock.seconds = 0.0
+        trials = (self._lay_out(self.answers.batch(step, round_, self.run.rank)) for round_ in range(rounds))
+        for trial in self.clock.watch(trials):
+            loss, counted = self._judge(trial)
             # Every round of every rank has as many cases, so the mean that DeepSpeed takes is the mean over all.
             self.engine.backward(loss)
             self.engine.step()
@@ -81,8 +87,12 @@ class Preference:
 
     def describe(self, step: int, sums: Sequence[float]) -> Outcome:
         """Divide by the cases there were."""
-        metrics = summarize(sums)
-        return Outcome(metrics.pop("loss"), int(sums[TALLY.index("tokens")]), metrics)
+        found, metrics = dict(zip(TALLY, sums, strict=True)), summarize(sums)
+        tokens, predictions = int(found["tokens"]), int(found["predictions"])
+        # A reference reads everything once more.
+        read = 0 if self.run.spec.objective == "orpo" else 1
+        work = Work(tokens, predictions, tokens / (2 * found["cases"]), read * tokens, read * predictions)
+        return Outcome(metrics.pop("loss"), tokens, metrics, work, self.clock.seconds)
 
     def validate(self) -> dict[str, float]:
         """Judge held-out cases, shared out over the ranks."""
@@ -92,25 +102,31 @@ class Preference:
             place = start + run.rank * size
             mine = cases[place : place + size]
             # A forward pass may be a collective: a rank with nothing left joins in, and counts nothing.
-            _, counted = self._judge(mine or cases[:1])
+            _, counted = self._judge(self._lay_out(mine or cases[:1]))
             if mine:
                 tally = [old + new for old, new in zip(tally, counted, strict=True)]
         return {f"validation_{name}": value for name, value in summarize(sum_over_ranks(*tally)).items()}
 
-    def _judge(self, cases: list[Case]) -> tuple[Any, list[float]]:
+    def _lay_out(self, cases: list[Case]) -> "Trial":
+        from modelyard.workers.training.conversation_batch import lay_out
+
+        examples = [case.first for case in cases] + [case.second for case in cases]
+        return Trial(cases, examples, lay_out(examples, self.run.spec.packing, device_of_rank()))
+
+    def _judge(self, trial: "Trial") -> tuple[Any, list[float]]:
         """Return the mean loss of some cases, and what they add to the tally."""
         import torch
 
         from modelyard.workers.training.preference_losses import judge_odds, judge_pairs, judge_ratings
 
-        spec = self.run.spec
+        spec, cases = self.run.spec, trial.cases
         is_good = torch.tensor([case.is_good for case in cases], device=device_of_rank())
         if spec.objective == "orpo":
-            verdict = judge_odds(spec, self._score(cases))
+            verdict = judge_odds(spec, self._score(trial))
         else:
             with torch.no_grad(), self.engine.module.disable_adapter():
-                reference = self._score(cases)
-            policy = self._score(cases)
+                reference = self._score(trial)
+            policy = self._score(trial)
             if spec.objective == "dpo":
                 verdict = judge_pairs(spec, policy, reference)
             else:
@@ -120,21 +136,30 @@ class Preference:
                 verdict = judge_ratings(spec, policy, reference, is_good, drift)
         return verdict.losses.mean(), _count(spec, cases, verdict, is_good)
 
-    def _score(self, cases: list[Case]) -> Any:
+    def _score(self, trial: "Trial") -> Any:
         import torch
 
         from modelyard.workers.training.preference_losses import Scores
         from modelyard.workers.training.token_loss import score_answers
 
-        examples = [case.first for case in cases] + [case.second for case in cases]
-        scored = score_answers(self.engine, examples, self.run.spec.packing, device_of_rank())
+        scored = score_answers(self.engine, trial.batch, trial.examples)
         first, second = torch.stack([scores.sum() for scores in scored]).chunk(2)
         lengths = torch.tensor([float(len(scores)) for scores in scored], device=first.device).chunk(2)
         return Scores(first, second, *lengths)
 
 
-TALLY = ("loss", "chosen", "good", "rejected", "bad", "right", "cases", "tokens")
+TALLY = ("loss", "chosen", "good", "rejected", "bad", "right", "cases", "tokens", "predictions")
 """What is summed over cases: losses; rewards of good answers and how many there were; of bad ones; right verdicts."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Cases as they go through the model."""
+
+    cases: list[Case]
+    examples: list[Example]
+    """All first answers, then all second ones."""
+    batch: Any
 
 
 def _count(spec: PreferenceSpec, cases: list[Case], verdict: Any, is_good: Any) -> list[float]:
@@ -148,8 +173,10 @@ def _count(spec: PreferenceSpec, cases: list[Case], verdict: Any, is_good: Any) 
         chosen, rejected = verdict.first_rewards, verdict.second_rewards
     # A model that did not move prefers neither: half right.
     right = (margin > 0).sum() + 0.5 * (margin == 0).sum()
-    tokens = sum(len(case.first.tokens) + len(case.second.tokens) for case in cases)
-    sums = (verdict.losses.detach().sum(), chosen.sum(), len(chosen), rejected.sum(), len(rejected), right, len(cases), tokens)
+    examples = [each for case in cases for each in (case.first, case.second)]
+    tokens, predictions = sum(len(each.tokens) for each in examples), sum(each.predictions for each in examples)
+    rewards = chosen.sum(), len(chosen), rejected.sum(), len(rejected)
+    sums = (verdict.losses.detach().sum(), *rewards, right, len(cases), tokens, predictions)
     return [float(each) for each in sums]
 
 

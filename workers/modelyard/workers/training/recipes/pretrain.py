@@ -7,7 +7,7 @@ from typing import Any
 
 from modelyard.domain.specs.pretraining import PretrainSpec
 from modelyard.workers.dataset import open_dataset
-from modelyard.workers.model_card import write_model_card
+from modelyard.workers.model_card import describe_origin, write_model_card
 from modelyard.workers.recipe import NotFinite, Run, Stopped, run_recipe
 from modelyard.workers.training.architecture import build_model, save_model
 from modelyard.workers.training.beginning import begin
@@ -184,6 +184,7 @@ def _write_card(run: Run[PretrainSpec], folder: Path, facts: dict[str, Any], fig
                 "zero_stage": spec.zero_stage(run.world_size), "ranks": run.world_size,
             },
             "Results": figures,
+            **describe_origin(run),
         },
     )  # fmt: skip
 
