@@ -61,6 +61,14 @@ class TestPredictMemory:
         assert pieces(checkpoints_activations=True)["activations"] < pieces()["activations"]
         assert count_kept(replace(SETUP, adapter=LORA)) < count_kept(SETUP) < count_made(SETUP)
 
+    def test_ranks_that_share_sequences_share_activations_too(self) -> None:
+        alone, shared = pieces(), pieces(ranks=2, sequence_parallel_size=2)
+        assert shared["activations"] * 2 == alone["activations"]
+        assert shared["logits"] * 2 == alone["logits"]
+        assert shared["weights"] == alone["weights"]
+        sharing = replace(SETUP, ranks=4, sequence_parallel_size=2)
+        assert (sharing.tokens_per_step, sharing.global_batch_size) == (2 * 64 * 2, 2 * 2)
+
     def test_the_vocabulary_is_most_of_a_small_model(self) -> None:
         found = pieces(shape=replace(SHAPE, vocabulary_size=100_000))
         assert found["logits"] == 3 * 128 * 100_000 * 4

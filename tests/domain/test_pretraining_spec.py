@@ -17,6 +17,10 @@ def spec(**fields: Any) -> PretrainSpec:
     return PretrainSpec(name="p", dataset="d", **fields)
 
 
+def sharing(parts: int) -> dict[str, Any]:
+    return {"deepspeed": {"sequence_parallel_size": parts}}
+
+
 class TestPresets:
     def test_name_sizes_they_have(self) -> None:
         units = {"M": 10**6, "B": 10**9}
@@ -53,6 +57,18 @@ class TestRefuse:
             ({"compile": "on", "deepspeed": {"zero_stage": 3}}, "compile `on` does not go with zero_stage 3"),
             ({"global_batch_size": 10, "micro_batch_size": 4}, "global_batch_size 10 is not a multiple of micro_batch_size 4"),
             ({"global_batch_size": 8, "gradient_accumulation_steps": 2}, "not both"),
+            ({**sharing(2), "sequence_length": 129}, "sequence_length 129 cannot be shared out evenly over deepspeed.sequence"),
+            ({**sharing(2), "sequence_length": 129}, "set it to 128"),
+            ({**sharing(4), "sequence_length": 32}, "at least 16 tokens each; set it to 64"),
+            ({**sharing(3), "sequence_length": 96}, "heads 4 cannot be shared out evenly over deepspeed.sequence"),
+            ({**sharing(4), "architecture": {"key_value_heads": 2}}, "key_value_heads 2 cannot be shared out evenly"),
+            ({**sharing(4), "preset": "135M"}, "deepspeed.sequence_parallel_size 4; it may be 1, 3 or 9"),
+            ({**sharing(2), "config": {"model_type": "gpt2"}}, "which config.model_type 'gpt2' does not have"),
+            ({**sharing(2), "config": {"model_type": "llama", "num_attention_heads": 3}}, "heads 3 cannot be shared out evenly"),
+            ({**sharing(2), "compile": "on"}, "compile `on` does not go with sequence_parallel_size above 1"),
+            (sharing(0), "greater than or equal to 1"),
+            ({"deepspeed": {"override": {"sequence_parallel_size": 2}}}, "set deepspeed.sequence_parallel_size instead"),
+            ({"deepspeed": {"override": {"tensor_parallel": {"autotp_size": 2}}}}, "tensor parallelism is not offered"),
         ],
     )  # fmt: skip
     def test_with_the_way_out(self, fields: dict[str, Any], message: str) -> None:
@@ -76,6 +92,36 @@ class TestRefuse:
             caught.value
         )
         assert (caught.value.field, caught.value.value) == ("spec.global_batch_size", whole)
+
+    def test_ranks_that_do_not_make_whole_groups(self) -> None:
+        asked = spec(**sharing(4))
+        check_shape(JobRequest(asked, shape=Shape(8)))
+        with pytest.raises(InvalidRequest) as caught:
+            check_shape(JobRequest(asked, shape=Shape(6)))
+        assert "6 ranks are not a multiple of 4; it may be 1, 2, 3 or 6, or ask for 8 slots" in str(caught.value)
+        assert (caught.value.field, caught.value.value) == ("spec.deepspeed.sequence_parallel_size", 4)
+
+    def test_what_gpus_cannot_share(self) -> None:
+        for accelerator, fields in (("cpu", sharing(2)), ("gpu", {**sharing(2), "precision": "bf16"}), ("gpu", {})):
+            spec(**fields).check_accelerator(accelerator)
+        with pytest.raises(InvalidRequest) as caught:
+            spec(**sharing(2)).check_accelerator("gpu")
+        assert "fp32 does not go with deepspeed.sequence_parallel_size 2 on GPUs" in str(caught.value)
+
+
+class TestSharedSequences:
+    @pytest.mark.parametrize(("ranks", "parts", "rounds", "whole"), [(2, 1, 4, 16), (4, 2, 4, 16), (8, 2, 2, 16), (2, 2, 8, 16)])
+    def test_a_group_of_ranks_counts_once(self, ranks: int, parts: int, rounds: int, whole: int) -> None:
+        asked = spec(global_batch_size=16, micro_batch_size=2, **sharing(parts))
+        check_shape(JobRequest(asked, shape=Shape(ranks)))
+        assert (asked.rounds(ranks), asked.sequences_per_step(ranks)) == (rounds, whole)
+
+    def test_a_batch_that_groups_cannot_share(self) -> None:
+        with pytest.raises(InvalidRequest) as caught:
+            check_shape(JobRequest(spec(global_batch_size=24, micro_batch_size=4, **sharing(2)), shape=Shape(8)))
+        assert "24 is not a multiple of micro_batch_size 4 × 4 groups of 2 ranks = 16; set micro_batch_size to 3" in str(
+            caught.value
+        )
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch.nn import functional
 
-from modelyard.domain.specs.architectures import CAUSAL_MODEL_TYPES
+from modelyard.domain.specs.architectures import CAUSAL_MODEL_TYPES, PLAIN_MODEL_TYPES
 from modelyard.workers.recipe import BadData
 from modelyard.workers.training import cross_entropy
 from modelyard.workers.training.batches import Order
 from modelyard.workers.training.cross_entropy import IGNORED, mean_cross_entropy
-from modelyard.workers.training.documents import ATTENTION, PLAIN_MODEL_TYPES, choose_attention
+from modelyard.workers.training.documents import ATTENTION, choose_attention
 from modelyard.workers.training.packed_rows import pack
 from modelyard.workers.training.token_store import TokenStore
 from modelyard.workers.training.token_writer import write_tokens

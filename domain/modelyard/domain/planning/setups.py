@@ -31,7 +31,7 @@ class Setup:
 
     shape: Shape
     micro_batch_size: int
-    """Sequences, pairs or problems per rank and forward pass."""
+    """Sequences, pairs or problems per rank, or group of ranks that share them, and forward pass."""
     sequence_length: int
     """Tokens of one sequence."""
     steps: int
@@ -39,6 +39,8 @@ class Setup:
     """Forward passes per optimizer step."""
     ranks: int = 1
     ranks_per_host: int = 1
+    sequence_parallel_size: int = 1
+    """Ranks that share each sequence."""
     accelerator: Accelerator = "cpu"
     precision: str = "fp32"
     zero_stage: int = 0
@@ -82,7 +84,7 @@ class Setup:
     @property
     def tokens_per_pass(self) -> int:
         """Tokens of one forward pass of one rank."""
-        return self.sequences_per_pass * self.sequence_length
+        return self.sequences_per_pass * self.sequence_length // self.sequence_parallel_size
 
     @property
     def sequences_per_pass(self) -> int:
@@ -97,4 +99,4 @@ class Setup:
     @property
     def global_batch_size(self) -> int:
         """Sequences, pairs or problems of one optimizer step."""
-        return self.micro_batch_size * self.accumulation * self.ranks
+        return self.micro_batch_size * self.accumulation * self.ranks // self.sequence_parallel_size

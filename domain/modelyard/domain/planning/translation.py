@@ -97,6 +97,7 @@ def _training(
         accumulation=spec.rounds(ranks),
         ranks=ranks,
         ranks_per_host=slots.slots,
+        sequence_parallel_size=ranks // spec.data_parallel_size(ranks),
         accelerator=accelerator,
         precision=spec.precision,
         zero_stage=spec.zero_stage(ranks),

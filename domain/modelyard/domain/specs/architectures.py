@@ -14,6 +14,11 @@ CAUSAL_MODEL_TYPES = (
     "qwen3_moe", "seed_oss", "smollm3", "stablelm", "starcoder2",
 )  # fmt: skip
 """`model_type`s of transformers that are decoders and keep packed documents apart (each is tried by a test)."""
+PLAIN_MODEL_TYPES = frozenset({
+    "arcee", "ernie4_5", "granite", "helium", "llama", "mistral", "olmo", "olmo2", "phi3", "qwen2", "qwen3", "seed_oss",
+    "smollm3", "starcoder2",
+})  # fmt: skip
+"""Of these, the ones whose layers all attend to everything before them, by the interface of transformers."""
 
 
 class ArchitectureSpec(SpecModel):

@@ -7,8 +7,15 @@ from pydantic import Field, field_validator, model_validator
 from modelyard.domain.specs.architectures import CAUSAL_MODEL_TYPES, PRESETS, ArchitectureSpec, PresetName
 from modelyard.domain.specs.base import DatasetRef, ModelRef
 from modelyard.domain.specs.data import Name
-from modelyard.domain.specs.optimization import CheckpointsSpec, ChosenOptimizerSpec, DeepSpeedSpec, refuse_cut_matrices
+from modelyard.domain.specs.optimization import CheckpointsSpec, ChosenOptimizerSpec, refuse_cut_matrices
 from modelyard.domain.specs.reporting import ReportingSpec
+from modelyard.domain.specs.sequence_parallel import (
+    Heads,
+    SharingDeepSpeedSpec,
+    check_groups,
+    check_sharing_device,
+    refuse_uneven_shares,
+)
 from modelyard.domain.specs.training import TrainingSpec
 
 DEFAULT_VOCABULARY = 4096
@@ -45,7 +52,7 @@ class PretrainSpec(TrainingSpec):
     save_every: int = Field(default=50, ge=1)
     checkpoints: CheckpointsSpec = CheckpointsSpec()
     optimizer: ChosenOptimizerSpec = ChosenOptimizerSpec()
-    deepspeed: DeepSpeedSpec = DeepSpeedSpec(zero_stage="auto")
+    deepspeed: SharingDeepSpeedSpec = SharingDeepSpeedSpec(zero_stage="auto")
     deterministic: bool = False
     """Only kernels that give the same bits every time; slower on GPUs, and nothing new on CPUs."""
     seed: int = 17
@@ -94,6 +101,14 @@ class PretrainSpec(TrainingSpec):
         refuse_cut_matrices(self.optimizer, self.deepspeed)
         return self
 
+    @model_validator(mode="after")
+    def _sequences_can_be_shared(self) -> "PretrainSpec":
+        size = self.deepspeed.sequence_parallel_size
+        refuse_uneven_shares(size, self.sequence_length, self._heads(), self.config)
+        if size > 1 and self.compile == "on":
+            raise ValueError("compile `on` does not go with sequence_parallel_size above 1; set compile to `off`")
+        return self
+
     def zero_stage(self, ranks: int) -> int:
         """The ZeRO stage of a run of so many ranks."""
         return 0 if self.optimizer.needs_whole_matrices() else self.deepspeed.stage_for(ranks)
@@ -103,6 +118,26 @@ class PretrainSpec(TrainingSpec):
         if self.config is not None or self.model is not None:
             return None
         return PRESETS[self.preset].architecture if self.preset else self.architecture or ArchitectureSpec()
+
+    def _heads(self) -> Heads:
+        shape = self.shape()
+        if shape is not None:
+            return Heads(shape.heads, shape.key_value_heads)
+        return Heads.of_config(self.config or {})
+
+    def data_parallel_size(self, ranks: int) -> int:
+        """How many of so many ranks have sequences of their own; the others share theirs."""
+        return max(1, ranks // self.deepspeed.sequence_parallel_size)
+
+    def check_ranks(self, ranks: int) -> None:
+        """Refuse a number of ranks that cannot share sequences, or the batch, evenly. Raises `InvalidRequest`."""
+        check_groups(self.deepspeed.sequence_parallel_size, ranks)
+        super().check_ranks(ranks)
+
+    def check_accelerator(self, accelerator: str) -> None:
+        """Refuse what the accelerator cannot do. Raises `InvalidRequest`."""
+        super().check_accelerator(accelerator)
+        check_sharing_device(self.deepspeed.sequence_parallel_size, accelerator, self.precision)
 
     def tokens_to_train(self) -> int:
         """How many tokens a tokenizer trained here has at most."""

@@ -76,22 +76,27 @@ class TrainingSpec(JobSpec):
         """Forward passes of each rank per optimizer step."""
         if self.global_batch_size is None:
             return self.gradient_accumulation_steps
-        return self.global_batch_size // (self.micro_batch_size * ranks)
+        return self.global_batch_size // (self.micro_batch_size * self.data_parallel_size(ranks))
+
+    def data_parallel_size(self, ranks: int) -> int:
+        """How many of so many ranks have sequences of their own."""
+        return ranks
 
     def sequences_per_step(self, ranks: int) -> int:
         """Sequences per optimizer step over all ranks."""
-        return self.micro_batch_size * self.rounds(ranks) * ranks
+        return self.micro_batch_size * self.rounds(ranks) * self.data_parallel_size(ranks)
 
     def check_ranks(self, ranks: int) -> None:
         """Refuse a number of ranks that cannot share the batch evenly. Raises `InvalidRequest`."""
-        whole, size = self.global_batch_size, self.micro_batch_size
-        if whole is None or whole % (size * ranks) == 0:
+        whole, size, groups = self.global_batch_size, self.micro_batch_size, self.data_parallel_size(ranks)
+        if whole is None or whole % (size * groups) == 0:
             return
-        nearest = nearest_divisor(whole // ranks, size) if whole % ranks == 0 else None
+        nearest = nearest_divisor(whole // groups, size) if whole % groups == 0 else None
+        readers = "ranks" if groups == ranks else f"groups of {ranks // groups} ranks"
         fix = f"set micro_batch_size to {nearest}" if nearest else f"ask for a number of slots that divides {whole}"
         raise InvalidRequest(
-            f"spec.global_batch_size: {whole} is not a multiple of micro_batch_size {size} × {ranks} ranks = "
-            f"{size * ranks}; {fix}, or global_batch_size to {_nearest_multiple(whole, size * ranks)}",
+            f"spec.global_batch_size: {whole} is not a multiple of micro_batch_size {size} × {groups} {readers} = "
+            f"{size * groups}; {fix}, or global_batch_size to {_nearest_multiple(whole, size * groups)}",
             field="spec.global_batch_size",
             value=whole,
         )

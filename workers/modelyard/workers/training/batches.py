@@ -7,32 +7,34 @@ from types import TracebackType
 
 import torch
 
-from modelyard.workers.training.packed_rows import pack
+from modelyard.workers.training.packed_rows import pack, take_part
+from modelyard.workers.training.places import Place
 from modelyard.workers.training.token_store import TokenStore, numbers_at
 from modelyard.workers.training.trained_model import Batch
 
 
 @dataclass(frozen=True)
 class Order:
-    """Which sequences a rank reads in which step: the same sequences per step on any number of ranks."""
+    """Which sequences a group of ranks reads in which step: the same sequences per step on any number of groups."""
 
-    rank: int
-    ranks: int
+    group: int
+    groups: int
+    """Of ranks that read the same ones together; of one rank each, unless ranks share sequences."""
     rounds: int
     micro_batch_size: int
     seed: int
 
     def numbers(self, step: int, round_: int, available: int) -> list[int]:
         """The numbers of one micro batch."""
-        position = ((step * self.rounds + round_) * self.ranks + self.rank) * self.micro_batch_size
+        position = ((step * self.rounds + round_) * self.groups + self.group) * self.micro_batch_size
         return numbers_at(position, self.micro_batch_size, available, self.seed)
 
 
 class Batches:
     """Reads ahead by one micro batch in a thread. Use as a context manager."""
 
-    def __init__(self, store: TokenStore, order: Order, device: torch.device, *, are_apart: bool) -> None:
-        self._store, self._order, self._device, self._are_apart = store, order, device, are_apart
+    def __init__(self, store: TokenStore, order: Order, device: torch.device, place: Place, *, are_apart: bool) -> None:
+        self._store, self._order, self._device, self._place, self._are_apart = store, order, device, place, are_apart
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="batches")
         self._ahead: tuple[int, int, Future[Batch]] | None = None
 
@@ -58,6 +60,7 @@ class Batches:
 
     def _read(self, step: int, round_: int) -> Batch:
         batch = pack(self._store, self._order.numbers(step, round_, len(self._store)), are_apart=self._are_apart)
+        batch = take_part(batch, self._place)
         return pinned(batch) if self._device.type == "cuda" else batch
 
 
@@ -74,4 +77,4 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     tokens, targets = (part.to(device, non_blocking=True) for part in (batch.tokens, batch.targets))
     positions = None if batch.positions is None else batch.positions.to(device, non_blocking=True)
     layout = batch.layout and replace(batch.layout, boundaries=batch.layout.boundaries.to(device, non_blocking=True))
-    return Batch(tokens, positions, targets, layout)
+    return replace(batch, tokens=tokens, positions=positions, targets=targets, layout=layout)

@@ -13,15 +13,14 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AttentionInterface
 
+from modelyard.domain.specs.architectures import PLAIN_MODEL_TYPES
+
 ATTENTION = "documents"
 """Name of this attention among those transformers knows."""
+SHARED_ATTENTION = "shared_documents"
+"""That of the same for ranks that share sequences; it is made when they do."""
 SHORTEST_SPLIT_ROW = 256
 """Tokens per row from which calls by document beat a mask on CPU: 4 times its time at 32 tokens, 0.9 at 128, 0.3 at 1024."""
-PLAIN_MODEL_TYPES = frozenset({
-    "arcee", "ernie4_5", "granite", "helium", "llama", "mistral", "olmo", "olmo2", "phi3", "qwen2", "qwen3", "seed_oss",
-    "smollm3", "starcoder2",
-})  # fmt: skip
-"""Model types whose layers all attend to everything before them, by the interface of transformers."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,7 @@ class Layout:
 def choose_attention(model: Any, device: str, precision: str, sequence_length: int, *, compiles: bool) -> str:
     """Return the attention a model trains with: `documents` where it serves, else one of transformers' with a mask."""
     masked = "sdpa" if model._supports_sdpa else "eager"
-    window = getattr(model.config, "sliding_window", None)
-    if model.config.model_type not in PLAIN_MODEL_TYPES or (window is not None and window < sequence_length):
+    if not has_plain_attention(model.config, sequence_length):
         return masked
     if device == "cuda":
         return ATTENTION if precision != "fp32" else masked
@@ -51,10 +49,14 @@ def choose_joined_attention(model: Any, sequence_length: int) -> str | None:
     transformers looks at the positions of each batch for documents packed into it, to find that there are none: a twentieth of
     a very small step, and on a GPU a moment in which the loop waits for it.
     """
-    window = getattr(model.config, "sliding_window", None)
-    is_plain = model.config.model_type in PLAIN_MODEL_TYPES and (window is None or window >= sequence_length)
     drops = getattr(model.config, "attention_dropout", 0.0)
-    return ATTENTION if is_plain and model._supports_sdpa and not drops else None
+    return ATTENTION if has_plain_attention(model.config, sequence_length) and model._supports_sdpa and not drops else None
+
+
+def has_plain_attention(config: Any, sequence_length: int) -> bool:
+    """Whether all layers attend to everything before them in sequences of this length."""
+    window = getattr(config, "sliding_window", None)
+    return config.model_type in PLAIN_MODEL_TYPES and (window is None or window >= sequence_length)
 
 
 def attend(

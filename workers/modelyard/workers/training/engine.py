@@ -4,10 +4,11 @@ from typing import Any
 
 import deepspeed
 
+from modelyard.domain.specs.architectures import PLAIN_MODEL_TYPES
 from modelyard.domain.specs.pretraining import PretrainSpec
 from modelyard.workers.recipe import Run
 from modelyard.workers.training.deepspeed_config import check_precision, derive_config
-from modelyard.workers.training.documents import PLAIN_MODEL_TYPES, choose_attention, choose_joined_attention
+from modelyard.workers.training.documents import choose_attention, choose_joined_attention
 from modelyard.workers.training.gradient_norm import keep_gradient_norm
 from modelyard.workers.training.kernels import apply_kernels
 from modelyard.workers.training.light_layers import lighten_layers
@@ -48,7 +49,11 @@ def _make_lean(engine: Any, ranks: int) -> None:
 
 def _prepare(run: Run[PretrainSpec], model: Any) -> TrainedModel:
     spec = run.spec
-    if spec.documents == "apart":
+    if spec.deepspeed.sequence_parallel_size > 1:
+        from modelyard.workers.training.sequence_parallel import share_sequences
+
+        share_sequences(model, spec.deepspeed.sequence_parallel_size, run.device, spec.precision, spec.sequence_length)
+    elif spec.documents == "apart":
         model.set_attn_implementation(
             choose_attention(model, run.device, spec.precision, spec.sequence_length, compiles=compiles(run))
         )
@@ -66,5 +71,7 @@ def _prepare(run: Run[PretrainSpec], model: Any) -> TrainedModel:
 
 def compiles(run: Run[PretrainSpec]) -> bool:
     """Whether the layers are compiled."""
+    if run.spec.deepspeed.sequence_parallel_size > 1:
+        return False
     choice = run.spec.compile
     return choice == "on" or (choice == "auto" and run.device == "cuda" and run.spec.zero_stage(run.world_size) < 3)

@@ -10,6 +10,7 @@ from modelyard.domain.specs.pretraining import PretrainSpec
 from modelyard.workers.recipe import Run
 from modelyard.workers.training.batches import Batches, Order
 from modelyard.workers.training.distributed import sum_over_ranks
+from modelyard.workers.training.places import place_of
 from modelyard.workers.training.step_preparation import prepare_step
 from modelyard.workers.training.token_store import TokenStore
 from modelyard.workers.training.waiting import WaitClock
@@ -34,8 +35,9 @@ def open_batches(run: Run[PretrainSpec], engine: Any, store: TokenStore) -> Batc
     """Return the batches of this rank."""
     spec = run.spec
     rounds, size = engine.gradient_accumulation_steps(), engine.train_micro_batch_size_per_gpu()
-    order = Order(run.rank, run.world_size, rounds, size, spec.seed)
-    return Batches(store, order, engine.device, are_apart=spec.documents == "apart")
+    place = place_of(run)
+    order = Order(place.group, place.groups, rounds, size, spec.seed)
+    return Batches(store, order, engine.device, place, are_apart=spec.documents == "apart")
 
 
 def do_step(run: Run[PretrainSpec], engine: Any, batches: Batches, number: int) -> Step:

@@ -1,12 +1,14 @@
 """Batches of packed sequences: which token each position predicts, and where documents lie. Importing this imports torch."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from modelyard.workers.training.cross_entropy import IGNORED
 from modelyard.workers.training.documents import Layout
+from modelyard.workers.training.places import Place
 from modelyard.workers.training.token_store import Tokens, TokenStore
 from modelyard.workers.training.trained_model import Batch
 
@@ -19,6 +21,23 @@ def pack(store: TokenStore, numbers: Iterable[int], *, are_apart: bool) -> Batch
         return Batch(tokens, None, targets, None)
     lengths = np.concatenate([lengths for *_, lengths in rows])
     return Batch(tokens, positions, targets, Layout(lengths.tolist(), _boundaries(lengths, tokens.numel())))
+
+
+def take_part(batch: Batch, place: Place) -> Batch:
+    """Return this rank's part of each sequence; the layout stays that of the whole sequences."""
+    if place.parts == 1:
+        return batch
+    rows, length = batch.tokens.shape
+    size = length // place.parts
+    mine = slice(place.part * size, (place.part + 1) * size)
+    positions = batch.positions if batch.positions is not None else torch.arange(length).expand(rows, -1)
+    tokens, positions, targets = (each[:, mine].contiguous() for each in (batch.tokens, positions, batch.targets))
+    share = place.parts * count_targets(targets) / max(1, count_targets(batch.targets))
+    if share == 0.0:
+        targets[0, 0] = 0  # a mean over nothing is not a number; this one weighs nothing
+    return replace(
+        batch, tokens=tokens, positions=positions, targets=targets, layout=batch.layout or _whole_rows(rows, length), share=share
+    )
 
 
 def _row(tokens: Tokens, ends: Tokens, *, are_apart: bool) -> tuple[Tokens, Tokens, Tokens, Tokens]:
@@ -43,3 +62,12 @@ def _boundaries(lengths: Tokens, total: int) -> torch.Tensor:
     bounds[0] = 0
     bounds[1 : len(lengths) + 1] = np.cumsum(lengths)
     return torch.from_numpy(bounds)
+
+
+def _whole_rows(rows: int, length: int) -> Layout:
+    return Layout([length] * rows, torch.arange(0, rows * length + 1, length, dtype=torch.int32))
+
+
+def count_targets(targets: torch.Tensor) -> int:
+    """How many positions count."""
+    return int((targets != IGNORED).sum())

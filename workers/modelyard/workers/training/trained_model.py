@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from modelyard.workers.training.cross_entropy import IGNORED, mean_cross_entropy
-from modelyard.workers.training.documents import ATTENTION, Layout
+from modelyard.workers.training.documents import ATTENTION, SHARED_ATTENTION, Layout
 from modelyard.workers.training.light_layers import restore_layers
 
 OWN_LOGITS = frozenset({"granite"})
@@ -26,6 +26,8 @@ class Batch:
     targets: Tensor
     """(batch, sequence): the next token, or `IGNORED` where that begins another document."""
     layout: Layout | None
+    share: float = 1.0
+    """What its mean loss counts, so that the mean over all ranks is that over all tokens: 1, unless ranks share sequences."""
 
 
 class TrainedModel(torch.nn.Module):
@@ -42,14 +44,18 @@ class TrainedModel(torch.nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """Return the mean loss per token that counts."""
         inputs: dict[str, Any] = {"input_ids": batch.tokens, "position_ids": batch.positions, "use_cache": False}
-        if batch.layout is not None and self.model.config._attn_implementation == ATTENTION:
+        if batch.layout is not None and self.model.config._attn_implementation in {ATTENTION, SHARED_ATTENTION}:
             inputs |= {"document_lengths": batch.layout.lengths, "document_boundaries": batch.layout.boundaries}
+        loss = self._mean_loss(inputs, batch.targets.flatten())
+        return loss if batch.share == 1.0 else loss * batch.share
+
+    def _mean_loss(self, inputs: dict[str, Any], targets: Tensor) -> Tensor:
         if self.has_plain_head:
             hidden = self.model.model(**inputs).last_hidden_state
-            loss: Tensor = self.model.lm_head(hidden.flatten(0, 1), batch.targets.flatten())
+            loss: Tensor = self.model.lm_head(hidden.flatten(0, 1), targets)
             return loss
-        logits = self.model(**inputs).logits
-        return functional.cross_entropy(logits.flatten(0, 1).float(), batch.targets.flatten(), ignore_index=IGNORED)
+        logits = self.model(**inputs).logits.flatten(0, 1)
+        return functional.cross_entropy(logits.float(), targets, ignore_index=IGNORED)
 
     def _loss_of_head(self, hidden: Tensor, targets: Tensor) -> Tensor:
         return mean_cross_entropy(hidden, self.model.lm_head.weight, targets)

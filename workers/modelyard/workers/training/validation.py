@@ -12,7 +12,8 @@ from modelyard.workers.training.checkpoints import Progress
 from modelyard.workers.training.cross_entropy import IGNORED
 from modelyard.workers.training.distributed import sum_over_ranks
 from modelyard.workers.training.documents import Layout
-from modelyard.workers.training.packed_rows import pack
+from modelyard.workers.training.packed_rows import count_targets, pack, take_part
+from modelyard.workers.training.places import WHOLE, Place, place_of
 from modelyard.workers.training.token_store import TokenStore, spread_numbers
 from modelyard.workers.training.trained_model import Batch
 
@@ -41,22 +42,27 @@ def _sum_losses(run: Run[PretrainSpec], engine: Any, store: TokenStore) -> tuple
     """This rank's part: the sum of the losses, and over how many tokens."""
     numbers = spread_numbers(len(store), VALIDATION_SEQUENCES)
     size, total, count = run.spec.micro_batch_size, 0.0, 0.0
-    for start in range(0, len(numbers), size * run.world_size):
-        mine = numbers[start + run.rank * size : start + (run.rank + 1) * size]
+    place = place_of(run)
+    for start in range(0, len(numbers), size * place.groups):
+        mine = numbers[start + place.group * size : start + (place.group + 1) * size]
         # Under ZeRO 3 a forward pass is a collective: a rank with nothing left joins in, and counts nothing.
         batch = pack(store, mine or numbers[:1], are_apart=run.spec.documents == "apart")
-        tokens = float((batch.targets != IGNORED).sum()) if mine else 0.0
-        total += float(engine(to_device(batch, engine.device))) * tokens
+        # Ranks that share sequences count each an even part of their tokens; their losses are weighed for that.
+        tokens = count_targets(batch.targets) / place.parts if mine else 0.0
+        total += float(engine(to_device(take_part(batch, place), engine.device))) * tokens
         count += tokens
     return total, count
 
 
 @torch.no_grad()
-def check_documents_apart(engine: Any, sequence_length: int) -> None:
+def check_documents_apart(engine: Any, sequence_length: int, place: Place = WHOLE) -> None:
     """Pack two documents, change the first, and see that the second does not notice. Raises `BadData` if it does."""
     engine.eval()
-    half = sequence_length // 2
-    losses = [float(engine(_two_documents(half, first, engine.device))) for first in (5, 9)]
+    half = sequence_length // (2 * place.parts) * place.parts
+    batches = [take_part(_two_documents(half, first), place) for first in (5, 9)]
+    losses = [float(engine(to_device(batch, engine.device))) for batch in batches]
+    if place.parts > 1:  # the second document is the later ranks' part
+        losses = sum_over_ranks(*losses)
     engine.train()
     if abs(losses[0] - losses[1]) > 1e-5 * abs(losses[0]):
         raise BadData(
@@ -65,11 +71,11 @@ def check_documents_apart(engine: Any, sequence_length: int) -> None:
         )
 
 
-def _two_documents(half: int, first: int, device: torch.device) -> Batch:
+def _two_documents(half: int, first: int) -> Batch:
     tokens = torch.full((1, 2 * half), first)
     tokens[0, half:] = torch.arange(half) % 7 + 3
     positions = torch.arange(half).repeat(2)[None]
     targets = tokens.roll(-1, 1)
     targets[0, :half] = targets[0, -1] = IGNORED
     boundaries = torch.tensor([0, half, 2 * half], dtype=torch.int32)
-    return to_device(Batch(tokens, positions, targets, Layout([half, half], boundaries)), device)
+    return Batch(tokens, positions, targets, Layout([half, half], boundaries))

@@ -57,18 +57,19 @@ def _keep_batch(run: Run[PretrainSpec], progress: Progress) -> None:
     begun_with = progress.sequences_per_step
     if begun_with is not None and run.spec.global_batch_size is None:
         run.spec = run.spec.model_copy(update={"global_batch_size": begun_with, "gradient_accumulation_steps": 1})
-    progress.sequences_per_step = run.spec.micro_batch_size * run.spec.rounds(run.world_size) * run.world_size
+    progress.sequences_per_step = run.spec.sequences_per_step(run.world_size)
 
 
 def _start_engine(run: Run[PretrainSpec], model: Any, progress: Progress) -> Any:
     """Return the engine as it is before the first step to do."""
     from modelyard.workers.training.compilation import compile_layers
     from modelyard.workers.training.engine import compiles, start_engine
+    from modelyard.workers.training.places import place_of
     from modelyard.workers.training.validation import check_documents_apart
 
     engine = start_engine(run, model)
     if run.spec.documents == "apart":
-        check_documents_apart(engine, run.spec.sequence_length)
+        check_documents_apart(engine, run.spec.sequence_length, place_of(run))
     if compiles(run):
         compile_layers(engine)
     load_state(run, engine, progress)
@@ -110,7 +111,8 @@ def _train(run: Run[PretrainSpec], engine: Any, corpus: Corpus, progress: Progre
 
 
 def _work_of_step(spec: PretrainSpec, engine: Any, corpus: Corpus) -> Work:
-    tokens = engine.train_batch_size() * spec.sequence_length
+    # To DeepSpeed each rank has sequences of its own, also where they share them.
+    tokens = engine.train_batch_size() // spec.deepspeed.sequence_parallel_size * spec.sequence_length
     # A token of a long document has more to look back on, so the mean length counts too little rather than too much.
     mean_length = corpus.train.token_count / max(1, corpus.train.document_count)
     span = spec.sequence_length if spec.documents == "joined" else min(spec.sequence_length, mean_length)
@@ -182,6 +184,7 @@ def _write_card(run: Run[PretrainSpec], folder: Path, facts: dict[str, Any], fig
             "Training": {
                 **training, "rounds": spec.rounds(run.world_size), **spec.optimizer.model_dump(),
                 "zero_stage": spec.zero_stage(run.world_size), "ranks": run.world_size,
+                "sequence_parallel_size": spec.deepspeed.sequence_parallel_size,
             },
             "Results": figures,
             **describe_origin(run),
