@@ -31,7 +31,7 @@ def take_part(batch: Batch, place: Place) -> Batch:
     size = length // place.parts
     mine = slice(place.part * size, (place.part + 1) * size)
     positions = batch.positions if batch.positions is not None else torch.arange(length).expand(rows, -1)
-    tokens, positions, targets = (each[:, mine].contiguous() for each in (batch.tokens, positions, batch.targets))
+    tokens, positions, targets = (each[:, mine].clone() for each in (batch.tokens, positions, batch.targets))
     share = place.parts * count_targets(targets) / max(1, count_targets(batch.targets))
     if share == 0.0:
         targets[0, 0] = 0  # a mean over nothing is not a number; this one weighs nothing
