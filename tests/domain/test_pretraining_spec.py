@@ -102,7 +102,12 @@ class TestRefuse:
         assert (caught.value.field, caught.value.value) == ("spec.deepspeed.sequence_parallel_size", 4)
 
     def test_what_gpus_cannot_share(self) -> None:
-        for accelerator, fields in (("cpu", sharing(2)), ("gpu", {**sharing(2), "precision": "bf16"}), ("gpu", {})):
+        for accelerator, fields in (
+            ("cpu", sharing(2)),
+            ("gpu", {**sharing(2), "precision": "bf16"}),
+            ("gpu", {}),
+            ("gpu", {**sharing(2), "documents": "joined"}),
+        ):
             spec(**fields).check_accelerator(accelerator)
         with pytest.raises(InvalidRequest) as caught:
             spec(**sharing(2)).check_accelerator("gpu")

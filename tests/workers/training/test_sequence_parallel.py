@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+from modelyard.domain.specs.pretraining import PretrainSpec
+from modelyard.domain.specs.sequence_parallel import SharingDeepSpeedSpec
 from modelyard.workers.recipe import EXIT_SAVED, BadData
 from modelyard.workers.training.cross_entropy import IGNORED
 from modelyard.workers.training.packed_rows import take_part
@@ -86,8 +88,6 @@ class TestTakePart:
             [[4, 5, 6, 7]] * 2,
         ]
         assert [part.share for part in parts] == [2 * 7 / 11, 2 * 4 / 11]
-        layouts = [part.layout for part in parts if part.layout is not None]
-        assert [(layout.lengths, layout.boundaries.tolist()) for layout in layouts] == [([8, 8], [0, 8, 16])] * 2
 
     def test_a_part_that_counts_nothing_weighs_nothing(self) -> None:
         targets = torch.tensor([[IGNORED, IGNORED, 3, 4]])
@@ -110,12 +110,16 @@ class TestRefuse:
             ({"model_type": "mistral", "sliding_window": 16}, "cpu", "whose attention is of a kind of its own"),
             ({"num_attention_heads": 1, "num_key_value_heads": 1}, "cpu", "1 heads and 1 key-value heads cannot be shared out"),
             ({"num_attention_heads": 2, "num_key_value_heads": 1}, "cpu", "2 heads and 1 key-value heads cannot be shared out"),
-            ({}, "cuda", "on GPUs attention over documents is made for 16 bits; take precision bf16"),
+            ({"attention_dropout": 0.1}, "cpu", "attention_dropout 0.1 is not for shared sequences"),
+            ({}, "cuda", "on GPUs, whose attention over documents apart is made for 16 bits; set it to bf16"),
         ],
     )  # fmt: skip
     def test_models_that_cannot_be_shared_out(self, model: dict[str, Any], device: str, message: str) -> None:
         from modelyard.workers.training.sequence_parallel import share_sequences
 
+        spec = PretrainSpec(
+            name="p", dataset="d", model="m", sequence_length=64, deepspeed=SharingDeepSpeedSpec(sequence_parallel_size=2)
+        )
         with pytest.raises(BadData) as caught:
-            share_sequences(build(**model), 2, device, "fp32", 64)
+            share_sequences(build(**model), spec, device)
         assert message in str(caught.value)

@@ -137,7 +137,8 @@ class PretrainSpec(TrainingSpec):
     def check_accelerator(self, accelerator: str) -> None:
         """Refuse what the accelerator cannot do. Raises `InvalidRequest`."""
         super().check_accelerator(accelerator)
-        check_sharing_device(self.deepspeed.sequence_parallel_size, accelerator, self.precision)
+        if self.documents == "apart":
+            check_sharing_device(self.deepspeed.sequence_parallel_size, accelerator, self.precision)
 
     def tokens_to_train(self) -> int:
         """How many tokens a tokenizer trained here has at most."""

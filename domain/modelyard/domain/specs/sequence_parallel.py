@@ -78,11 +78,11 @@ def check_groups(size: int, ranks: int) -> None:
 
 
 def check_sharing_device(size: int, accelerator: str, precision: str) -> None:
-    """Refuse 32 bits on GPUs, for which attention over documents is not made. Raises `InvalidRequest`."""
+    """Refuse documents apart in 32 bits on GPUs, for which attention is not made. Raises `InvalidRequest`."""
     if size > 1 and accelerator == "gpu" and precision == "fp32":
         raise InvalidRequest(
-            f"spec.precision: fp32 does not go with {FIELD} {size} on GPUs, whose attention over documents is made for 16 bits; "
-            f"set it to bf16, or {FIELD} to 1",
+            f"spec.precision: fp32 does not go with {FIELD} {size} on GPUs, whose attention over documents apart is made for "
+            f"16 bits; set it to bf16, or {FIELD} to 1",
             field="spec.precision",
             value=precision,
         )

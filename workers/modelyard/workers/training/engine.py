@@ -52,7 +52,7 @@ def _prepare(run: Run[PretrainSpec], model: Any) -> TrainedModel:
     if spec.deepspeed.sequence_parallel_size > 1:
         from modelyard.workers.training.sequence_parallel import share_sequences
 
-        share_sequences(model, spec.deepspeed.sequence_parallel_size, run.device, spec.precision, spec.sequence_length)
+        share_sequences(model, spec, run.device)
     elif spec.documents == "apart":
         model.set_attn_implementation(
             choose_attention(model, run.device, spec.precision, spec.sequence_length, compiles=compiles(run))

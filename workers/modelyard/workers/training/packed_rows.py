@@ -35,9 +35,7 @@ def take_part(batch: Batch, place: Place) -> Batch:
     share = place.parts * count_targets(targets) / max(1, count_targets(batch.targets))
     if share == 0.0:
         targets[0, 0] = 0  # a mean over nothing is not a number; this one weighs nothing
-    return replace(
-        batch, tokens=tokens, positions=positions, targets=targets, layout=batch.layout or _whole_rows(rows, length), share=share
-    )
+    return replace(batch, tokens=tokens, positions=positions, targets=targets, share=share)
 
 
 def _row(tokens: Tokens, ends: Tokens, *, are_apart: bool) -> tuple[Tokens, Tokens, Tokens, Tokens]:
@@ -62,10 +60,6 @@ def _boundaries(lengths: Tokens, total: int) -> torch.Tensor:
     bounds[0] = 0
     bounds[1 : len(lengths) + 1] = np.cumsum(lengths)
     return torch.from_numpy(bounds)
-
-
-def _whole_rows(rows: int, length: int) -> Layout:
-    return Layout([length] * rows, torch.arange(0, rows * length + 1, length, dtype=torch.int32))
 
 
 def count_targets(targets: torch.Tensor) -> int:

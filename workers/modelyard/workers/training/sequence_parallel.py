@@ -13,19 +13,22 @@ from deepspeed.sequence.layer import DistributedAttention
 from torch import Tensor
 from transformers import AttentionInterface
 
+from modelyard.domain.errors import InvalidRequest
 from modelyard.domain.specs.architectures import PLAIN_MODEL_TYPES
+from modelyard.domain.specs.pretraining import PretrainSpec
 from modelyard.workers.recipe import BadData
 from modelyard.workers.training import documents
 from modelyard.workers.training.documents import SHARED_ATTENTION, has_plain_attention
 
 
-def share_sequences(model: Any, ranks: int, device: str, precision: str, sequence_length: int) -> None:
-    """Let groups of so many neighbouring ranks share sequences; all ranks call this together. Raises `BadData`."""
-    _check_model(model, ranks, sequence_length)
-    if device == "cuda" and precision == "fp32":
-        raise BadData(
-            "deepspeed.sequence_parallel_size: on GPUs attention over documents is made for 16 bits; take precision bf16"
-        )
+def share_sequences(model: Any, spec: PretrainSpec, device: str) -> None:
+    """Let groups of neighbouring ranks share sequences; all ranks call this together. Raises `BadData`."""
+    ranks = spec.deepspeed.sequence_parallel_size
+    _check_model(model.config, ranks, spec.sequence_length)
+    try:
+        spec.check_accelerator("gpu" if device == "cuda" else "cpu")
+    except InvalidRequest as error:
+        raise BadData(str(error)) from error
     group, _all = torch.distributed.new_subgroups(ranks)
     trade = DistributedAttention(_attend_to_whole, group, scatter_idx=2, gather_idx=1)
 
@@ -44,9 +47,12 @@ def _attend_to_whole(query: Tensor, key: Tensor, value: Tensor, *, module: Any, 
     return documents.attend(module, query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), None, **layout)[0]
 
 
-def _check_model(model: Any, ranks: int, sequence_length: int) -> None:
+def _check_model(config: Any, ranks: int, sequence_length: int) -> None:
     """What a spec that names a model of the registry does not show."""
-    config = model.config
+    if getattr(config, "attention_dropout", 0.0):
+        raise BadData(
+            f"deepspeed.sequence_parallel_size: attention_dropout {config.attention_dropout} is not for shared sequences"
+        )
     if not has_plain_attention(config, sequence_length):
         raise BadData(
             f"deepspeed.sequence_parallel_size: {ranks} ranks cannot share sequences of the architecture `{config.model_type}`, "
