@@ -15,6 +15,7 @@ from modelyard.api.dashboard.login import router as login
 from modelyard.api.dashboard.overview import router as overview
 from modelyard.api.dashboard.pipelines import router as pipelines
 from modelyard.api.dashboard.registry import routers as registry
+from modelyard.api.dashboard.schedules import router as schedules
 from modelyard.api.dashboard.sweeps import router as sweeps
 from modelyard.api.dashboard.usage import router as usage
 
@@ -36,6 +37,6 @@ class Assets(StaticFiles):
 
 def add_dashboard(app: FastAPI) -> None:
     """Add the pages at `/` and their files at `/assets`."""
-    for router in (login, overview, jobs, decisions, pipelines, sweeps, *registry, deployments, usage):
+    for router in (login, overview, jobs, decisions, pipelines, sweeps, schedules, *registry, deployments, usage):
         app.include_router(router)
     app.mount("/assets", Assets(directory=STATIC), name="assets")

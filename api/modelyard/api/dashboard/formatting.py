@@ -26,6 +26,7 @@ _PLACES = {
     "job": "jobs",
     "pipe": "pipelines",
     "swp": "sweeps",
+    "sched": "schedules",
     "dep": PLURALS["deployment"],
     **{prefix: PLURALS[type_] for type_, prefix in ID_PREFIXES.items()},
 }
