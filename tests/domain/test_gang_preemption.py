@@ -126,6 +126,9 @@ class TestChoose:
         assert choose(gang(), ABC, EACH, kept) == (["dear", "fair"], ["b", "c"])
         assert choose(gang(), ABC, EACH, Reserved("urgent", "a", "cpu", 1)) == (["cheap", "fair"], ["a", "c"])
         assert choose(gang(), ABC, EACH[1:], kept) == (["dear", "fair"], ["b", "c"]), "free, but kept"
+        wide = [worker("a", 2), *ABC[1:]]
+        running = [runs("free", "a0", lost=0.0), runs("gratis", "a1", lost=0.0), *EACH[1:]]
+        assert choose(gang(), wide, running, kept) == (["dear", "fair"], ["b", "c"]), "nobody leaves for two at once"
 
     def test_two_workers_that_lend_the_same_gpus_are_one_machine(self) -> None:
         box = [worker("a", 2, host="box", kind="gpu"), worker("b", 2, host="box", kind="gpu"), worker("c", 2, kind="gpu")]

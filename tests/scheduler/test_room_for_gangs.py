@@ -12,7 +12,7 @@ from modelyard.domain.jobs.ownership import claim, finish
 from modelyard.domain.jobs.queues import Shape
 from modelyard.domain.jobs.seats import list_seats, take
 from modelyard.domain.jobs.submission import JobRequest, submit
-from modelyard.domain.jobs.tables import Job, JobEvent, Seat
+from modelyard.domain.jobs.tables import Attempt, Job, JobEvent, Seat
 from modelyard.domain.projects.tables import Project
 from modelyard.domain.scheduling.gang_preemption import choose_gang_victims
 from modelyard.domain.scheduling.gangs import Placement
@@ -137,6 +137,10 @@ class TestMakeRoom:
             write(factory.database, take, seat, ["cpu-0"], LEASE_SECONDS)
         for name in HOSTS[:2]:
             set_free(factory, name, 0)
+        with factory.database.write() as session:
+            session.exec(select(Attempt).where(Attempt.job_id == patient.id)).one().started_at -= LONG_AGO
+        with factory.database.read() as session:
+            assert all(seat.lost >= 2 * LONG_AGO for seat in survey(session).running), "what all its nodes lose"
         submit_gang(factory, priority=90)
         make_room_for_gangs(factory.database, eager)
         assert asked(factory) == {patient.id}
@@ -152,6 +156,18 @@ class TestMakeRoom:
         assert len(asked(factory)) == 2
         assert {job_id for job_id, _ in reserved(factory)} == {first.id}
         assert factory.get(Job, second.id).state == "queued"
+
+    def test_who_made_room_keeps_it_however_many_better_ones_come(
+        self, factory: Factory, eager: Settings, busy: list[Job]
+    ) -> None:
+        urgent = submit_gang(factory, priority=80)
+        make_room_for_gangs(factory.database, eager)
+        before = reserved(factory)
+        assert {job_id for job_id, _ in before} == {urgent.id}
+        for _ in range(9):
+            submit_gang(factory, priority=100)
+        place_gangs(factory.database, eager)
+        assert reserved(factory) == before
 
 
 class TestQuota:

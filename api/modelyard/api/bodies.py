@@ -7,6 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 FORM_BYTES = 2**20
 """Of what comes to the dashboard, before anybody knows from whom: parsed in memory up to here, on disk above."""
 API = "/v1/"
+"""Every route below takes a key in its header, and `Gate` asks for it first."""
 
 
 class BodyLimit:

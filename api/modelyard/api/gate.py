@@ -4,11 +4,9 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from modelyard.api.bodies import API
 from modelyard.api.dependencies import identify
 from modelyard.api.errors import answer_error
-
-GUARDED = "/v1/"
-"""Every route below takes a key in its header."""
 
 
 class Gate:
@@ -19,7 +17,7 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on if it has no body, or comes from a caller we know."""
-        if scope["type"] != "http" or not scope["path"].startswith(GUARDED) or not _has_body(Headers(scope=scope)):
+        if scope["type"] != "http" or not scope["path"].startswith(API) or not _has_body(Headers(scope=scope)):
             return await self.app(scope, receive, send)
         request = Request(scope)
         try:

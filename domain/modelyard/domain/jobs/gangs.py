@@ -29,9 +29,11 @@ _IS_GANG = col(Job.nodes) > literal_column("1")
 def list_waiting_gangs(session: Session, grace_seconds: float) -> list[WaitingGang]:
     """The first gangs of every project that could start now; not those its quota holds back, nor those whose last attempt may
     still have processes somewhere."""
-    limits = StartLimits(session)
     heads = [job for project, queue in _list_lines(session) for job in _list_heads(session, project, queue)]
-    jobs = [job for job in heads if not limits.holds_back(job)]
+    if not heads:
+        return []
+    limits, found = StartLimits(session), {job.id: job for job in [*heads, *_list_with_reservations(session)]}
+    jobs = [job for job in found.values() if not limits.holds_back(job)]
     lingering = {seat.job_id for seat in list_lingering(session, [job.id for job in jobs if job.attempt], grace_seconds)}
     projects = {job.project_id for job in jobs}
     penalties = find_penalties(read_usage(session, projects)) if len(projects) > 1 else {}
@@ -49,6 +51,12 @@ def _list_lines(session: Session) -> list[tuple[str, str]]:
 def _list_heads(session: Session, project_id: str, queue: str) -> Sequence[Job]:
     waiting = (Job.project_id == project_id, Job.queue == queue, QUEUED, Job.not_before <= database_now())
     return session.exec(select(Job).where(*waiting).order_by(col(Job.order_key), col(Job.id)).limit(HEADS)).all()
+
+
+def _list_with_reservations(session: Session) -> Sequence[Job]:
+    """Those workers are kept for, wherever they are in the line by now: others may have made room for them."""
+    waiting = (_IS_GANG, Job.state == JobState.QUEUED, Job.not_before <= database_now())
+    return session.exec(select(Job).where(*waiting, col(Job.id).in_(select(Reservation.job_id)))).all()
 
 
 def list_gang_queues(session: Session) -> Sequence[str]:
