@@ -82,12 +82,17 @@ PATIENCE_SECONDS = 150.0
 """How long a mutation is provoked at most; most show within half a minute."""
 
 
-def provoke(mutation: Mutation, rooms: Sequence[Path]) -> Plan:
+ON_POSTGRESQL = "no fencing"
+"""The mutation tried on PostgreSQL too: fencing is what depends on how a database locks and what it sees."""
+
+
+def provoke(mutation: Mutation, rooms: Sequence[Path], database: str = "sqlite") -> Plan:
     """The same plan with what provokes one mutation alone, over as soon as it shows."""
     return replace(
         DIRECTED,
         seconds=PATIENCE_SECONDS,
         rooms=rooms,
+        database=database,
         injections={mutation.provoked_by: 1},
         symptoms=mutation.symptoms,
         settle_seconds=30.0,

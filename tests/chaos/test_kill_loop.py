@@ -6,7 +6,7 @@ import pytest
 
 from modelyard.cli.console import say
 from tests.chaos.loop import Plan, run_loop
-from tests.chaos.mutations import DIRECTED, MUTATIONS, copy_mutated, provoke
+from tests.chaos.mutations import DIRECTED, MUTATIONS, ON_POSTGRESQL, copy_mutated, provoke
 
 
 class TestMutations:
@@ -31,10 +31,10 @@ class TestKillLoop:
         assert verdict.problems == []
         assert set(verdict.injected) == set(DIRECTED.injections)
 
-    @pytest.mark.parametrize("name", MUTATIONS)
-    def test_it_fails_without(self, name: str, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(("name", "database"), [*((name, "sqlite") for name in MUTATIONS), (ON_POSTGRESQL, "postgresql")])
+    def test_it_fails_without(self, name: str, database: str, tmp_path: Path) -> None:
         rooms = copy_mutated(MUTATIONS[name].edits, tmp_path / "rooms")
-        verdict = run_loop(provoke(MUTATIONS[name], rooms), tmp_path / "cluster", say)
+        verdict = run_loop(provoke(MUTATIONS[name], rooms, database), tmp_path / "cluster", say)
         say(f"{verdict.document()}")
         noticed = [symptom for symptom in MUTATIONS[name].symptoms if symptom in str(verdict.problems)]
         assert noticed, f"the loop does not notice that there is {name}"
