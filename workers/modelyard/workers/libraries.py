@@ -21,6 +21,9 @@ def configure_libraries(device: str, *, is_deterministic: bool = False) -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    if "MODELYARD_CACHE_DIR" in os.environ:
+        # torch takes a folder below /tmp as soon as anything asks for it, and DeepSpeed does.
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.path.join(os.environ["MODELYARD_CACHE_DIR"], "compiled"))
     # What one library says to another about its next version.
     warnings.simplefilter("ignore", FutureWarning)
     from transformers.utils import logging
