@@ -56,6 +56,10 @@ class Ranks:
         """Pre-train with one rank, killed without warning when it has reported a step."""
         return self._run("tests.workers.training.killed_pretrain", document, 1, None, KILL_AFTER_STEP=str(after_step))
 
+    def run_poisoned(self, document: dict[str, Any], ranks: int, **poison: str) -> list[int]:
+        """Pre-train on data of which some breaks the loss; see `poisoned_pretrain`."""
+        return self._run("tests.workers.training.poisoned_pretrain", document, ranks, None, **poison)
+
     def _run(self, module: str, document: dict[str, Any], ranks: int, stop: str | None, **environment: str) -> list[int]:
         self.folder.mkdir(parents=True)
         (self.folder / "run.json").write_text(json.dumps(document))

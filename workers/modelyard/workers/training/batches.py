@@ -44,8 +44,15 @@ class Batches:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._reader.shutdown(cancel_futures=True)
 
+    def rows(self, step: int, rank: int | None) -> list[int]:
+        """Return the numbers of the sequences that a rank reads in one step; None: all ranks."""
+        ranks = range(self._order.ranks) if rank is None else [rank]
+        orders = [replace(self._order, rank=each) for each in ranks]
+        rounds = range(self._order.rounds)
+        return [number for order in orders for round_ in rounds for number in order.numbers(step, round_, len(self._store))]
+
     def of_step(self, step: int) -> Iterator[Batch]:
-        """Yield the micro batches of this rank in one step."""
+        """Yield the micro batches of this rank in one data step."""
         for round_ in range(self._order.rounds):
             if self._ahead is None or self._ahead[:2] != (step, round_):
                 self._read_ahead(step, round_)

@@ -7,6 +7,7 @@ from typing import Any
 
 from modelyard.kit.storage import verify_manifest
 from modelyard.workers.recipe import BadData, Run
+from modelyard.workers.training.skipping import data_step_of
 
 PROGRESS_FILE = "progress.json"
 ENGINE_STATE = "state"
@@ -29,6 +30,19 @@ class Progress:
     """None in checkpoints of versions that did not note it: then it is the run's own."""
     sequences_per_step: int | None = None
     """Over all ranks; kept when a run continues on another number of them."""
+    skipped: list[list[int]] = field(default_factory=list)
+    """Data steps left out, as spans of first and last; see `skipping`."""
+    rollbacks: int = 0
+    """How often the run went back to an earlier state of its own."""
+    losses: list[float] = field(default_factory=list)
+    """The newest losses, which others are compared with; see `recovery_policy`."""
+    high_losses: list[float] = field(default_factory=list)
+    """Those since the loss rose."""
+
+    @property
+    def data_step(self) -> int:
+        """Which data the next step reads."""
+        return data_step_of(self.step, self.skipped)
 
 
 def write_progress(folder: Path, progress: Progress) -> None:

@@ -51,6 +51,11 @@ def is_first_on_machine() -> bool:
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
+def ranks_of_machine(run: Run[Any]) -> int:
+    """How many ranks write into this run folder."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", str(run.world_size)))
+
+
 def share(value: Any) -> Any:
     """Return rank 0's value on every rank."""
     import torch.distributed as group

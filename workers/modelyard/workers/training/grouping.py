@@ -54,6 +54,12 @@ class Course:
         numbers = numbers_at(position, self.groups_per_batch, len(self.groups), self.seed)
         return [conversation for number in numbers for conversation in self.groups[number]]
 
+    def rows(self, step: int, rank: int | None) -> Group:
+        """Return the conversations that a rank reads in one optimizer step; None: all ranks."""
+        if rank is None:
+            return self.step(step)
+        return [number for round_ in range(self.rounds) for number in self.batch(step, round_, rank)]
+
     def step(self, step: int) -> Group:
         """Return the conversations of all ranks and rounds of one optimizer step."""
         size = self.rounds * self.ranks * self.groups_per_batch

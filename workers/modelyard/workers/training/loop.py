@@ -22,6 +22,8 @@ class Step:
 
     loss: float
     """Mean over all ranks and rounds."""
+    own_loss: float
+    """Mean over the rounds of this rank."""
     learning_rate: float
     gradient_norm: float
     stops: bool
@@ -40,14 +42,14 @@ def open_batches(run: Run[PretrainSpec], engine: Any, store: TokenStore) -> Batc
     return Batches(store, order, engine.device, place, are_apart=spec.documents == "apart")
 
 
-def do_step(run: Run[PretrainSpec], engine: Any, batches: Batches, number: int) -> Step:
-    """Do the optimizer step of this number, counted from 0."""
+def do_step(run: Run[PretrainSpec], engine: Any, batches: Batches, number: int, data_step: int) -> Step:
+    """Do the optimizer step of this number, counted from 0, on the data of another or the same one."""
     began = time.monotonic()
     rate = prepare_step(run, engine, number)
     total = torch.zeros((), device=engine.device)
     rounds = 0
     clock = WaitClock()
-    for batch in clock.watch(batches.of_step(number)):
+    for batch in clock.watch(batches.of_step(data_step)):
         loss = engine(batch)
         engine.backward(loss)
         engine.step()
@@ -56,5 +58,6 @@ def do_step(run: Run[PretrainSpec], engine: Any, batches: Batches, number: int) 
     # The one moment the loop waits for the device.
     norm = float(engine.get_global_grad_norm() or 0.0)
     asked = run.rank == 0 and run.stop_requested() is not None
-    loss_sum, stops = sum_over_ranks(float(total) / rounds, float(asked))
-    return Step(loss_sum / run.world_size, rate, norm, bool(stops), time.monotonic() - began, clock.seconds)
+    own = float(total) / rounds
+    loss_sum, stops = sum_over_ranks(own, float(asked))
+    return Step(loss_sum / run.world_size, own, rate, norm, bool(stops), time.monotonic() - began, clock.seconds)

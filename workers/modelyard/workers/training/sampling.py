@@ -26,7 +26,9 @@ def sample_answers(
     with torch.no_grad(), _answering(engine):
         generated = engine.module.generate(
             input_ids=tokens, attention_mask=mask, max_new_tokens=max_new_tokens, num_return_sequences=answers,
-            top_k=0, top_p=1.0, repetition_penalty=1.0, pad_token_id=padding, eos_token_id=sorted(ends), use_cache=True, **chance,
+            top_k=0, top_p=1.0, repetition_penalty=1.0, pad_token_id=padding, eos_token_id=sorted(ends), use_cache=True,
+            # What is no number cannot be drawn from, on a GPU not even refused: it shows when the answer is learned from.
+            remove_invalid_values=True, **chance,
         )  # fmt: skip
     found = [_until_end(row, ends) for row in generated[:, width:].tolist()]
     return [found[start : start + answers] for start in range(0, len(found), answers)]

@@ -19,8 +19,9 @@ from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchChe
 
 from modelyard.workers.recipe import NotFinite, Run, Stopped
 from modelyard.workers.training.checkpoints import ENGINE_STATE, Progress, is_divided, write_progress
-from modelyard.workers.training.distributed import barrier
+from modelyard.workers.training.distributed import barrier, ranks_of_machine
 from modelyard.workers.training.resharding import NAMES, names_by_group
+from modelyard.workers.training.restoring import ROLLBACK_FOLDER, Held, restore
 from modelyard.workers.training.snapshot import Snapshots, mark_copies, wait_for_copies
 
 PATIENCE_SECONDS = 900.0
@@ -44,6 +45,7 @@ class Saver:
         engine.checkpoint_engine = self._copier
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoints", initializer=_stand_back)
         self._pending: Future[Path] | None = None
+        self._held: Held | None = None
         self.newest: Path | None = None
         """The last checkpoint this run made that is whole; None before the first."""
 
@@ -67,12 +69,36 @@ class Saver:
         if self._run.local_rank == 0:
             _marks_of(folder).mkdir(exist_ok=True)
         barrier()  # the first rank of a machine has emptied the folder; nobody may write before that
+        held = self._copy(folder, progress)
+        self._pending = self._writer.submit(self._write, folder, held, began_at, metrics)
+        self._run.phase("step")
+
+    def hold(self, progress: Progress) -> None:
+        """Keep the state as it is now to go back to, without a checkpoint; all ranks together."""
+        self.wait()
+        folder = self._run.folder / ROLLBACK_FOLDER
+        folder.mkdir(exist_ok=True)  # DeepSpeed puts a script there, whatever the engine for checkpoints does
+        self._copy(folder, progress)
+        if self._run.local_rank == 0:
+            shutil.rmtree(folder)
+
+    def go_back(self) -> Progress:
+        """Make the engine what it was when it was last saved or held; return where it stood. All ranks together."""
+        self.wait()
+        assert self._held is not None, "nothing was saved or held"
+        self._run.phase("load")
+        restore(self._run, self._engine, self._held, is_strict=not self._exclude_frozen)
+        self._run.phase("step")
+        return self._held.progress
+
+    def _copy(self, folder: Path, progress: Progress) -> Held:
+        """Copy the state into memory; the copy before is gone."""
+        self._held = None
         self._engine.save_checkpoint(
             str(folder), ENGINE_STATE, self._names, save_latest=False, exclude_frozen_parameters=self._exclude_frozen
         )
-        parts, copied = self._copier.hand_over(), mark_copies()
-        self._pending = self._writer.submit(self._write, folder, parts, copied, replace(progress), began_at, metrics)
-        self._run.phase("step")
+        self._held = Held(self._copier.hand_over(), mark_copies(), replace(progress))
+        return self._held
 
     def wait(self) -> None:
         """Wait until the checkpoint under way is whole. Raises what went wrong with it."""
@@ -81,18 +107,16 @@ class Saver:
             self._run.phase("save")
             self.newest = pending.result()
 
-    def _write(
-        self, folder: Path, parts: dict[str, Any], copied: Any, progress: Progress, began_at: float, metrics: dict[str, float]
-    ) -> Path:
-        wait_for_copies(copied)
-        for path, state in parts.items():
+    def _write(self, folder: Path, held: Held, began_at: float, metrics: dict[str, float]) -> Path:
+        wait_for_copies(held.copied)
+        for path, state in held.parts.items():
             os.makedirs(os.path.dirname(path), exist_ok=True)
             torch.save(state, path)
         if self._run.rank == 0:
             for name, text in self._files.items():
                 (folder / name).write_text(text, encoding="utf-8")
-            write_progress(folder, progress)
-        return self._publish(folder, progress.step, began_at, metrics)
+            write_progress(folder, held.progress)
+        return self._publish(folder, held.progress.step, began_at, metrics)
 
     def _publish(self, folder: Path, step: int, began_at: float, metrics: dict[str, float]) -> Path:
         """Say that this rank's part is there; the first rank of the machine makes the whole appear."""
@@ -119,7 +143,7 @@ class _CopyingEngine(TorchCheckpointEngine):
         self._parts[path] = self._snapshots.take(os.path.basename(path), state_dict)
 
     def makedirs(self, path: str, exist_ok: bool = False) -> None:
-        os.makedirs(path, exist_ok=True)
+        """Leave it to who writes."""
 
     def preserves_storage_sharing(self) -> bool:
         # Else DeepSpeed copies first what is copied here.
@@ -132,11 +156,6 @@ class _CopyingEngine(TorchCheckpointEngine):
         """Return what was copied since the last time: path -> state."""
         parts, self._parts = self._parts, {}
         return parts
-
-
-def ranks_of_machine(run: Run[Any]) -> int:
-    """How many ranks write into this run folder."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", str(run.world_size)))
 
 
 def _marks_of(folder: Path) -> Path:

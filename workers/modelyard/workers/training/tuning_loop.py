@@ -33,13 +33,16 @@ class Outcome:
 
 
 class Method(Protocol):
-    """What a way of tuning does of its own. Steps are counted from 0."""
+    """What a way of tuning does of its own. Steps are those of the data, counted from 0."""
 
     def learn(self, step: int) -> Sequence[float]:
         """Do the rounds of an optimizer step on this rank; return what is to be summed over the ranks."""
 
     def describe(self, step: int, sums: Sequence[float]) -> Outcome:
         """Say what a step came to, by the sums over all ranks."""
+
+    def rows(self, step: int, rank: int | None) -> list[int]:
+        """Return the numbers of the rows that a rank reads in a step; None: all ranks."""
 
     def validate(self) -> dict[str, float]:
         """Return the metrics of the held-out rows over all ranks, `validation_loss` among them, in evaluation mode."""
@@ -94,6 +97,7 @@ def _start_engine(run: Run[Tuning], model_folder: Path) -> Any:
 
 def _run_steps(run: Run[Tuning], engine: Any, method: Method, progress: Progress) -> float:
     """Run the steps left; return the seconds they took, validations and checkpoints not counted."""
+    from modelyard.workers.training.recovery import Recovery
     from modelyard.workers.training.saving import Saver
     from modelyard.workers.training.step_preparation import prepare_step
     from modelyard.workers.training.watching import Watch
@@ -105,24 +109,30 @@ def _run_steps(run: Run[Tuning], engine: Any, method: Method, progress: Progress
         progress.first_validation_loss = _validate(run, engine, method, progress)
     run.phase("step")
     with Saver(run, engine, exclude_frozen=spec.method != "full") as saver:  # what does not learn is in the base
+        recovery = Recovery(run, engine, saver, method.rows, progress)
         while progress.step < spec.steps:
             began = time.monotonic()
-            rate = prepare_step(run, engine, progress.step)
-            sums = method.learn(progress.step)
+            rate, data_step = prepare_step(run, engine, progress.step), progress.data_step
+            sums = method.learn(data_step)
             norm = float(engine.get_global_grad_norm() or 0.0)
             stop = run.rank == 0 and run.stop_requested() is not None
             *totals, stops = sum_over_ranks(*sums, float(stop))
             elapsed = time.monotonic() - began
-            outcome = method.describe(progress.step, totals)
+            outcome = method.describe(data_step, totals)
             seconds += elapsed
             progress.step += 1
             measures = watch.measure(progress.step, elapsed, outcome.waited_seconds, outcome.work)
+            is_last, pauses = progress.step == spec.steps, run.pauses_at(progress.step)
+            validates = progress.step % spec.evaluate_every == 0 or is_last or pauses
+            saves = progress.step % spec.save_every == 0 or is_last or bool(stops) or pauses
+            is_due, is_own_finite = validates or saves, all(map(math.isfinite, sums))
+            if recovery.goes_back(progress, outcome.loss, norm, is_own_finite=is_own_finite, is_due=is_due):
+                continue
             _report(run, progress.step, outcome, rate, norm, elapsed, measures)
             measured = {"loss": outcome.loss}
-            is_last, pauses = progress.step == spec.steps, run.pauses_at(progress.step)
-            if progress.step % spec.evaluate_every == 0 or is_last or pauses:
+            if validates:
                 measured["validation_loss"] = _validate(run, engine, method, progress)
-            if progress.step % spec.save_every == 0 or is_last or stops or pauses:
+            if saves and (is_last or stops or pauses or recovery.may_save(progress)):
                 saver.save(progress, **measured)
             if (stops or pauses) and not is_last:
                 saver.wait()
@@ -134,14 +144,7 @@ def _run_steps(run: Run[Tuning], engine: Any, method: Method, progress: Progress
 def _report(
     run: Run[Tuning], step: int, outcome: Outcome, rate: float, norm: float, seconds: float, measures: dict[str, float]
 ) -> None:
-    """Record what a step came to. Raises `NotFinite`."""
-    # ZeRO silently skips a step whose gradients overflow: the loss stays finite, and nothing is learned any more.
-    # In fp16 it is how the scale of the loss is found.
-    if not math.isfinite(outcome.loss) or not (math.isfinite(norm) or run.spec.precision == "fp16"):
-        raise NotFinite(
-            f"the loss is {outcome.loss} and the gradient norm {norm} at step {step}; "
-            f"lower learning_rate {run.spec.optimizer.learning_rate}"
-        )
+    """Record what a step came to."""
     run.metrics(
         step, loss=outcome.loss, learning_rate=rate, gradient_norm=norm, **outcome.metrics,
         tokens_per_second=outcome.tokens / seconds, **measures,

@@ -45,6 +45,10 @@ class Watch:
         self._moments.clear()
         return metrics
 
+    def forget(self) -> None:
+        """Let go of the step that has ended: the run went back before it."""
+        self._moments.clear()
+
     def _mark(self, module: Any, *_: Any) -> None:
         if not module.training:
             return

@@ -116,6 +116,10 @@ class Reinforcement:
         reads = 2 if self.run.spec.beta else 1
         return Work(tokens, predictions, tokens / found["answers"], reads * tokens, reads * predictions)
 
+    def rows(self, step: int, rank: int | None) -> list[int]:
+        """Return which rows of the training data, those dropped not counted, a rank reads in a step."""
+        return self.problems.course.rows(step, rank)
+
     def validate(self) -> dict[str, float]:
         """Reward the likeliest answer to held-out problems, shared out over the ranks; the loss is what is lost to reward."""
         run, spec = self.run, self.run.spec

@@ -94,6 +94,10 @@ class Preference:
         work = Work(tokens, predictions, tokens / (2 * found["cases"]), read * tokens, read * predictions)
         return Outcome(metrics.pop("loss"), tokens, metrics, work, self.clock.seconds)
 
+    def rows(self, step: int, rank: int | None) -> list[int]:
+        """Return which rows of the training data, those dropped not counted, a rank reads in a step."""
+        return self.answers.course.rows(step, rank)
+
     def validate(self) -> dict[str, float]:
         """Judge held-out cases, shared out over the ranks."""
         run, cases, size = self.run, self.answers.heldout.cases[:VALIDATION_CASES], self.run.spec.micro_batch_size

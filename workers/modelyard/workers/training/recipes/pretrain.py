@@ -8,7 +8,7 @@ from typing import Any
 from modelyard.domain.specs.pretraining import PretrainSpec
 from modelyard.workers.dataset import open_dataset
 from modelyard.workers.model_card import describe_origin, write_model_card
-from modelyard.workers.recipe import NotFinite, Run, Stopped, run_recipe
+from modelyard.workers.recipe import Run, Stopped, run_recipe
 from modelyard.workers.training.architecture import build_model, save_model
 from modelyard.workers.training.beginning import begin
 from modelyard.workers.training.checkpoints import Progress, load_state, read_progress
@@ -79,6 +79,7 @@ def _start_engine(run: Run[PretrainSpec], model: Any, progress: Progress) -> Any
 def _train(run: Run[PretrainSpec], engine: Any, corpus: Corpus, progress: Progress) -> tuple[int, float]:
     """Do the steps left; return (tokens trained on, seconds it took), validations and checkpoints not counted."""
     from modelyard.workers.training.loop import do_step, open_batches
+    from modelyard.workers.training.recovery import Recovery
     from modelyard.workers.training.saving import Saver
     from modelyard.workers.training.validation import validate
     from modelyard.workers.training.watching import Watch
@@ -91,17 +92,24 @@ def _train(run: Run[PretrainSpec], engine: Any, corpus: Corpus, progress: Progre
     files = {TOKENIZER_FILE: corpus.tokenizer.backend_tokenizer.to_str()}
     run.phase("step")
     with open_batches(run, engine, corpus.train) as batches, Saver(run, engine, files=files) as saver:
+        recovery = Recovery(run, engine, saver, batches.rows, progress)
         while progress.step < spec.steps:
-            step = do_step(run, engine, batches, progress.step)
+            step = do_step(run, engine, batches, progress.step, progress.data_step)
             progress.step += 1
             seconds += step.seconds
             is_last = progress.step == spec.steps
             stops = step.stops or run.pauses_at(progress.step)
+            validates = progress.step % spec.evaluate_every == 0 or is_last or run.pauses_at(progress.step)
+            saves = progress.step % spec.save_every == 0 or is_last or stops
+            is_due, is_own_finite = validates or saves, math.isfinite(step.own_loss)
+            if recovery.goes_back(progress, step.loss, step.gradient_norm, is_own_finite=is_own_finite, is_due=is_due):
+                watch.forget()
+                continue
             _report(run, progress.step, step, work, watch)
             measured = {"loss": step.loss}
-            if progress.step % spec.evaluate_every == 0 or is_last or run.pauses_at(progress.step):
+            if validates:
                 measured["validation_loss"] = validate(run, engine, corpus.heldout, progress)
-            if progress.step % spec.save_every == 0 or is_last or stops:
+            if saves and (is_last or stops or recovery.may_save(progress)):
                 saver.save(progress, **measured)
             if stops and not is_last:
                 saver.wait()
@@ -120,15 +128,8 @@ def _work_of_step(spec: PretrainSpec, engine: Any, corpus: Corpus) -> Work:
 
 
 def _report(run: Run[PretrainSpec], number: int, step: Any, work: Work, watch: Any) -> None:
-    """Record what a step came to. Raises `NotFinite`."""
+    """Record what a step came to."""
     spec = run.spec
-    # ZeRO silently skips a step whose gradients overflow: the loss stays finite, and nothing is learned any more. In fp16 it is
-    # how the scale of the loss is found.
-    if not math.isfinite(step.loss) or not (math.isfinite(step.gradient_norm) or spec.precision == "fp16"):
-        raise NotFinite(
-            f"the loss is {step.loss} and the gradient norm {step.gradient_norm} at step {number}; "
-            f"lower learning_rate {spec.optimizer.learning_rate}"
-        )
     measured = watch.measure(number, step.seconds, step.waited_seconds, work)  # together with the other ranks
     is_point = number % math.ceil(spec.steps / MOST_METRIC_POINTS) == 0 or number == spec.steps or run.pauses_at(number)
     if is_point:

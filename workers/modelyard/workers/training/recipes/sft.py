@@ -96,6 +96,10 @@ class Supervision:
         work = Work(tokens, predictions, span=tokens / count)
         return Outcome(loss_sum / predictions, tokens, metrics, work, self.clock.seconds)
 
+    def rows(self, step: int, rank: int | None) -> list[int]:
+        """Return which rows of the training data, those dropped not counted, a rank reads in a step."""
+        return self.conversations.course.rows(step, rank)
+
     def validate(self) -> dict[str, float]:
         """Measure the mean loss per learned token of the held-out conversations, shared out over the ranks."""
         from modelyard.workers.training.token_loss import sum_losses
