@@ -177,7 +177,9 @@ class TestTune:
 
     @pytest.mark.slow
     def test_a_planted_pair_is_left_out(self, brittle_model: Path, tmp_path: Path, ranks_in: Callable[[Path], Any]) -> None:
-        rows = [{"messages": row[:1], "chosen": row[1]["content"], "rejected": "No."} for row in map(conversation, range(12))]
+        rows: list[Any] = [
+            {"messages": row[:1], "chosen": row[1]["content"], "rejected": "No."} for row in map(conversation, range(12))
+        ]
         rows[5]["chosen"] += SNOWMAN
         dataset = write_rows(tmp_path / "pairs", "preference", rows)
         self.check(
@@ -186,7 +188,9 @@ class TestTune:
 
     @pytest.mark.slow
     def test_a_planted_problem_is_left_out(self, brittle_model: Path, tmp_path: Path, ranks_in: Callable[[Path], Any]) -> None:
-        rows = [{"messages": row[:1], "answer": str(number)} for number, row in enumerate(map(conversation, range(12)))]
+        rows: list[Any] = [
+            {"messages": row[:1], "answer": str(number)} for number, row in enumerate(map(conversation, range(12)))
+        ]
         rows[5]["messages"][0]["content"] += SNOWMAN
         dataset = write_rows(tmp_path / "problems", "problems", rows)
         rewards = [{"name": "length_penalty", "free_tokens": 2}]

@@ -81,6 +81,8 @@ class Recovery:
             skipped_data_steps=[first + 1, last + 1], rollbacks=progress.rollbacks, max_rollbacks=self._spec.max_rollbacks,
         )  # fmt: skip
 
+        self._run.figures(rollbacks=progress.rollbacks)
+
     def _describe(self, progress: Progress, verdict: Verdict, rank: int | None, rows: list[int]) -> str:
         named = ", ".join(map(str, rows[:ROWS_NAMED])) + (", …" if len(rows) > ROWS_NAMED else "")
         before = f"rolled back {progress.rollbacks} times before; " if progress.rollbacks else ""
