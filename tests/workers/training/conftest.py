@@ -3,6 +3,7 @@
 import json
 import os
 import select
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from typing import Any
 import pytest
 
 MOST_SECONDS = 200
+SNOWMAN = "☃"
+"""A character no other text has, so that a model can be broken for it alone."""
 
 
 class WarmParent:
@@ -113,6 +116,21 @@ def poems(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, "-m", "modelyard.workers.data.recipes.prepare", "--run-dir", str(folder)]
     subprocess.run(command, check=True, timeout=120)
     return folder / "outputs" / "dataset"
+
+
+@pytest.fixture(scope="session")
+def brittle_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model, with no numbers where it should know the snowman."""
+    from safetensors.torch import load_file, save_file
+    from transformers import AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("brittle") / "model"
+    shutil.copytree(tiny_model, folder)
+    token = AutoTokenizer.from_pretrained(folder)(SNOWMAN)["input_ids"][0]
+    weights = load_file(folder / "model.safetensors")
+    weights["model.embed_tokens.weight"][token] = float("nan")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
 
 
 def free_port() -> int:

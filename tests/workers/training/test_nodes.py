@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import pytest
 
 from modelyard.kit.storage import merge_folders, verify_manifest
 from modelyard.workers.recipe import EXIT_SAVED
-from tests.workers.training.conftest import free_port
+from tests.workers.training.conftest import SNOWMAN, free_port
 
 pytestmark = pytest.mark.slow
 CHECKPOINT = Path("checkpoints") / "step-00000001"
@@ -91,3 +92,24 @@ def test_parts_of_a_checkpoint_continue_both(
     assert steps == [2, 3]
     assert second.events(0, "output")
     assert second.events(1, "output") == []
+
+
+def test_both_go_back_from_a_row_that_breaks_the_loss(brittle_model: Path, chat_dataset: Path, tmp_path: Path) -> None:
+    """The weights are in what rank 0 keeps; the other machine has none of it in its memory or on its disk."""
+    dataset = tmp_path / "dataset"
+    shutil.copytree(chat_dataset, dataset)
+    rows = [json.loads(line) for line in (dataset / "train.jsonl").read_text().splitlines()][:12]
+    rows[5]["messages"][0]["content"] += SNOWMAN
+    (dataset / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    small = {"steps": 4, "evaluate_every": 4, "save_every": 4, "micro_batch_size": 2, "packing": False}
+    spec = {"kind": "finetune", "name": "s", "model": "m", "dataset": "d", **small, "deepspeed": {"zero_stage": 2}}
+    nodes = Nodes(tmp_path / "nodes")
+    told = {"spec": spec, "inputs": {"model": {"path": str(brittle_model)}, "dataset": {"path": str(dataset)}}}
+    assert nodes.run("sft", told) == [0, 0], nodes.logs
+    (event,) = nodes.events(0, "rolled_back")
+    assert event["to_step"] == 0
+    assert nodes.events(1, "rolled_back") == [], "only rank 0 reports"
+    losses = [(each["step"], each["values"]["loss"]) for each in nodes.events(0, "metric") if "loss" in each["values"]]
+    redone = event["from_step"] - 1
+    assert redone > 0, "choose another row: this one is read first"
+    assert losses[:redone] == losses[redone : 2 * redone], "both are what they were"

@@ -11,10 +11,9 @@ import pytest
 from modelyard.kit.storage import build_manifest, verify_manifest
 from modelyard.workers.recipe import EXIT_NAN
 from tests.workers.conftest import conversation
+from tests.workers.training.conftest import SNOWMAN
 from tests.workers.training.test_pretrain_recipe import document
 
-SNOWMAN = "☃"
-"""A character no other text has, so that a model can be broken for it alone."""
 Start = Callable[..., Any]
 
 
@@ -146,21 +145,6 @@ class TestSpike:
         assert [event["step"] for event in run.events("loss_spike")] == [8]
         assert run.events("rolled_back") == []
         assert run.metric("loss")[7] > 100
-
-
-@pytest.fixture(scope="module")
-def brittle_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model, with no numbers where it should know the snowman."""
-    from safetensors.torch import load_file, save_file
-    from transformers import AutoTokenizer
-
-    folder = tmp_path_factory.mktemp("brittle") / "model"
-    shutil.copytree(tiny_model, folder)
-    token = AutoTokenizer.from_pretrained(folder)(SNOWMAN)["input_ids"][0]
-    weights = load_file(folder / "model.safetensors")
-    weights["model.embed_tokens.weight"][token] = float("nan")
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    return folder
 
 
 class TestTune:

@@ -7,7 +7,6 @@ from pydantic import Field, model_validator
 from modelyard.domain.specs.base import DatasetRef, ModelRef, SpecModel
 from modelyard.domain.specs.data import Name
 from modelyard.domain.specs.optimization import CheckpointsSpec, ChosenOptimizerSpec, refuse_cut_matrices
-from modelyard.domain.specs.recovery import RecoverySpec
 from modelyard.domain.specs.reporting import ReportingSpec
 from modelyard.domain.specs.training import TrainingSpec
 
@@ -65,7 +64,6 @@ class TuningSpec(TrainingSpec):
     optimizer: TuningOptimizerSpec = Field(default_factory=_default_optimizer)
     """The default learning rate is 5e-4, for `full` 2e-5."""
     seed: int = 17
-    recovery: RecoverySpec = RecoverySpec()
     reporting: ReportingSpec = ReportingSpec()
 
     @model_validator(mode="after")

@@ -8,7 +8,6 @@ from modelyard.domain.specs.architectures import CAUSAL_MODEL_TYPES, PRESETS, Ar
 from modelyard.domain.specs.base import DatasetRef, ModelRef
 from modelyard.domain.specs.data import Name
 from modelyard.domain.specs.optimization import CheckpointsSpec, ChosenOptimizerSpec, refuse_cut_matrices
-from modelyard.domain.specs.recovery import RecoverySpec
 from modelyard.domain.specs.reporting import ReportingSpec
 from modelyard.domain.specs.sequence_parallel import (
     Heads,
@@ -57,7 +56,6 @@ class PretrainSpec(TrainingSpec):
     deterministic: bool = False
     """Only kernels that give the same bits every time; slower on GPUs, and nothing new on CPUs."""
     seed: int = 17
-    recovery: RecoverySpec = RecoverySpec()
     reporting: ReportingSpec = ReportingSpec()
 
     @field_validator("config")

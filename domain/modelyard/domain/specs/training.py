@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from modelyard.domain.errors import InvalidRequest
 from modelyard.domain.specs.base import JobSpec
 from modelyard.domain.specs.optimization import DeepSpeedSpec
+from modelyard.domain.specs.recovery import RecoverySpec
 
 BATCH_KEYS = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
 """What DeepSpeed calls the batch."""
@@ -32,6 +33,7 @@ class TrainingSpec(JobSpec):
     """`auto`: Liger's fused kernels for the layers, on GPUs where `liger-kernel` is installed and knows the model. `liger`: fail
     where they cannot be had. `off`: those of torch. On CPUs `auto` lets pre-training do with fewer operations, for Llamas in
     fp32 that are not compiled."""
+    recovery: RecoverySpec = RecoverySpec()
 
     @model_validator(mode="after")
     def _layers_are_whole_where_compiled(self) -> Self:

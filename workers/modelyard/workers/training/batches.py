@@ -46,8 +46,8 @@ class Batches:
 
     def rows(self, step: int, rank: int | None) -> list[int]:
         """Return the numbers of the sequences that a rank reads in one step; None: all ranks."""
-        ranks = range(self._order.ranks) if rank is None else [rank]
-        orders = [replace(self._order, rank=each) for each in ranks]
+        groups = range(self._order.groups) if rank is None else [rank // self._place.parts]
+        orders = [replace(self._order, group=each) for each in groups]
         rounds = range(self._order.rounds)
         return [number for order in orders for round_ in rounds for number in order.numbers(step, round_, len(self._store))]
 

@@ -34,7 +34,10 @@ class Held:
 
 
 def restore(run: Run[Any], engine: Any, held: Held, *, is_strict: bool) -> None:
-    """Load what is held into the engine it was copied from. All ranks together, each with its own part."""
+    """Load what is held into the engine it was copied from. All ranks together, each with its own part.
+
+    Raises `FileNotFoundError` if DeepSpeed does not find it.
+    """
     folder = run.folder / ROLLBACK_FOLDER
     if run.local_rank == 0:
         shutil.rmtree(folder, ignore_errors=True)
@@ -48,7 +51,9 @@ def restore(run: Run[Any], engine: Any, held: Held, *, is_strict: bool) -> None:
         for name in share([os.path.basename(path) for path in held.parts if os.path.basename(path).startswith("mp_rank")]):
             _spread(run, folder / ENGINE_STATE / name)
     barrier()  # nobody reads before all is written
-    engine.load_checkpoint(str(folder), tag=ENGINE_STATE, load_module_strict=is_strict)
+    path, _ = engine.load_checkpoint(str(folder), tag=ENGINE_STATE, load_module_strict=is_strict)
+    if path is None:  # it would say nothing, and leave the weights as they are
+        raise FileNotFoundError(f"{folder / ENGINE_STATE} lacks a part of the state to go back to")
     barrier()
     if run.local_rank == 0:
         shutil.rmtree(folder)
