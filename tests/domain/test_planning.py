@@ -75,7 +75,13 @@ class TestPredictMemory:
 
     @pytest.mark.parametrize(
         ("changes", "copied"),
-        [({}, 12 * PARAMETERS), ({"zero_stage": 2, "ranks": 2}, 10 * PARAMETERS), ({"saves_between_steps": False}, 0)],
+        [
+            ({}, 12 * PARAMETERS),
+            ({"zero_stage": 2, "ranks": 2}, 10 * PARAMETERS),
+            ({"saves_between_steps": False}, 0),
+            ({"saves_between_steps": False, "keeps_first_state": True}, 4 * PARAMETERS),
+            ({"saves_between_steps": False, "keeps_first_state": True, "zero_stage": 2, "ranks": 2}, 2 * PARAMETERS),
+        ],
     )
     def test_checkpoints_are_copied_between_steps(self, changes: dict[str, Any], copied: int) -> None:
         many = {"micro_batch_size": 256}  # activations a single copy at the end finds room in

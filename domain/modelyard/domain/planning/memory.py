@@ -148,7 +148,9 @@ def _exchange(setup: Setup) -> Piece:
 def _checkpoint_copy(setup: Setup, freed: Sequence[Piece]) -> Piece:
     """What a checkpoint holds is copied between two steps, and written from the copy while training goes on.
 
-    Of a single one at the end the copy takes the place of activations, which are gone by then.
+    Of a single one at the end the copy takes the place of activations, which are gone by then; but for what is kept of the
+    first state. Without ZeRO the optimizer has none then; under it that goes where the weights were before DeepSpeed laid them
+    end to end, by way of another copy (measured).
     """
     share = setup.ranks if setup.zero_stage >= 1 else 1
     numbers = STATES[setup.optimizer] + (setup.zero_stage > 0 or setup.precision != "fp32")
@@ -157,7 +159,9 @@ def _checkpoint_copy(setup: Setup, freed: Sequence[Piece]) -> Piece:
     kept = f"{per} bytes of weights + {numbers * STATE_BYTES} of optimizer states{_say_shared(share)}"
     said = f"{count:,} learning parameters × ({kept})"
     if setup.accelerator == "cpu" and not setup.saves_between_steps:
-        return Piece("checkpoint copy", max(size - total_bytes(freed), 0), f"{said}, less what activations took")
+        first = count * per if setup.zero_stage == 0 else size - 2 * count * per
+        least = max(first, 0) if setup.keeps_first_state else 0
+        return Piece("checkpoint copy", max(size - total_bytes(freed), least), f"{said}, less what activations took")
     return Piece("checkpoint copy", size, said)
 
 

@@ -62,6 +62,8 @@ class Setup:
     """Whether the passes of a step follow from the sequences it sees, and are not asked for themselves."""
     saves_between_steps: bool = True
     """Whether a checkpoint is saved before the last step."""
+    keeps_first_state: bool = False
+    """Whether a copy of the state is there from the first step on, to go back to."""
     kept_checkpoints: int = 2
 
     @property

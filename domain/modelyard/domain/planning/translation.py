@@ -104,6 +104,7 @@ def _training(
         offload=spec.deepspeed.offload,
         keeps_global_batch=spec.global_batch_size is not None,
         saves_between_steps=spec.save_every < spec.steps,
+        keeps_first_state=spec.recovery.may_roll_back(),
         optimizer=spec.optimizer.name,
         checkpoints_activations=spec.activation_checkpointing,
         kept_checkpoints=min(spec.checkpoints.keep_last + spec.checkpoints.keep_best, -(-spec.steps // spec.save_every)),
