@@ -50,25 +50,28 @@ def write_progress(folder: Path, progress: Progress) -> None:
     (folder / PROGRESS_FILE).write_text(json.dumps(asdict(progress)), encoding="utf-8")
 
 
-def read_progress(run: Run[Any], *, is_elastic: bool = False) -> Progress:
+def read_progress(run: Run[Any]) -> Progress:
     """Return where the run resumes; a fresh start without `run.resume_from`. Called before the ranks join.
 
-    `is_elastic`: any number of ranks may continue what others began. Raises `DamagedArtifact` if the checkpoint is not what
-    was written, `BadData` if the ranks that wrote it are too many or too few.
+    Takes as many sequences per step as whoever began the run, however many ranks do it now, unless the spec gives their number.
+    Raises `DamagedArtifact` if the checkpoint is not what was written.
     """
     if run.resume_from is None:
-        return Progress(world_size=run.world_size)
+        return Progress(world_size=run.world_size, sequences_per_step=run.spec.sequences_per_step(run.world_size))
     if run.local_rank == 0:
         # DeepSpeed's files are pickles, read only if they are the ones we wrote. No rank reads them before the first
         # of each machine has joined, so one look there is enough.
         verify_manifest(run.resume_from)
     progress = Progress(**json.loads((run.resume_from / PROGRESS_FILE).read_text(encoding="utf-8")))
-    if progress.world_size != run.world_size and not is_elastic:
-        raise BadData(
-            f"the checkpoint was written by {progress.world_size} ranks and cannot be continued by {run.world_size}; "
-            f"give the job {progress.world_size} slots, or start it anew"
-        )
+    _keep_batch(run, progress)
     return progress
+
+
+def _keep_batch(run: Run[Any], progress: Progress) -> None:
+    begun_with = progress.sequences_per_step
+    if begun_with is not None and run.spec.global_batch_size is None:
+        run.spec = run.spec.model_copy(update={"global_batch_size": begun_with, "gradient_accumulation_steps": 1})
+    progress.sequences_per_step = run.spec.sequences_per_step(run.world_size)
 
 
 def load_state(run: Run[Any], engine: Any, progress: Progress, *, is_strict: bool = True) -> None:

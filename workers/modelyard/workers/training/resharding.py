@@ -60,7 +60,7 @@ def load_whole_state(engine: Any, state: WholeState) -> None:
     stage, optimizer = engine.zero_optimization_stage(), engine.optimizer
     if stage < 3:
         with torch.no_grad():
-            for name, parameter in engine.module.named_parameters():
+            for name, parameter in _learning(engine):
                 parameter.copy_(state.parameters[name][WEIGHT].view_as(parameter))
     if not is_divided(engine):
         optimizer.load_state_dict(_plain_state(engine, state))
@@ -82,6 +82,11 @@ def names_by_group(engine: Any) -> list[list[str]]:
     """The names of what the engine's plain optimizer numbers, in its order."""
     names = {id(parameter): name for name, parameter in engine.module.named_parameters()}
     return [[names[id(parameter)] for parameter in group["params"]] for group in engine.optimizer.param_groups]
+
+
+def _learning(engine: Any) -> Iterator[tuple[str, Any]]:
+    """The parameters that are in a checkpoint: what does not learn is in the base."""
+    return ((name, parameter) for name, parameter in engine.module.named_parameters() if parameter.requires_grad)
 
 
 def _read(path: Path) -> Any:
@@ -140,7 +145,7 @@ def _plain_state(engine: Any, state: WholeState) -> dict[str, Any]:
 
 def _flat_state(engine: Any, state: WholeState) -> dict[str, Any]:
     """This rank's part under stage 1 or 2, and of bf16 without ZeRO: a slice of all parameters of a group, end to end."""
-    mine = {name: parameter._hp_mapping for name, parameter in engine.module.named_parameters() if parameter._hp_mapping}
+    mine = {name: parameter._hp_mapping for name, parameter in _learning(engine) if parameter._hp_mapping}
     part = engine.optimizer.state_dict()
     sizes = [group["params"][0].numel() for group in engine.optimizer.optimizer.param_groups]  # padding included
     weights, states = [], {}

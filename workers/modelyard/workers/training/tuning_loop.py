@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from modelyard.workers.recipe import NotFinite, Run, Stopped
-from modelyard.workers.training.checkpoints import ENGINE_STATE, Progress
+from modelyard.workers.training.checkpoints import Progress, load_state
 from modelyard.workers.training.deepspeed_config import derive_config
 from modelyard.workers.training.distributed import leave_ranks, sum_over_ranks
 from modelyard.workers.training.flops import Work
@@ -54,7 +54,7 @@ def tune(run: Run[Tuning], model_folder: Path, make_method: Callable[[Any], Meth
     Raises `NotFinite`, and `Stopped` after saving.
     """
     run.phase("compile")
-    engine = _start_engine(run, model_folder)
+    engine = _start_engine(run, model_folder, progress)
     seconds = _run_steps(run, engine, make_method(engine), progress)
     run.phase("save")
     save_weights(run, engine, tokenizer)
@@ -64,7 +64,7 @@ def tune(run: Run[Tuning], model_folder: Path, make_method: Callable[[Any], Meth
     return seconds
 
 
-def _start_engine(run: Run[Tuning], model_folder: Path) -> Any:
+def _start_engine(run: Run[Tuning], model_folder: Path, progress: Progress) -> Any:
     """Return DeepSpeed's engine over the model, as it was saved where the run resumes."""
     import deepspeed
     from transformers.integrations import HfDeepSpeedConfig
@@ -89,9 +89,7 @@ def _start_engine(run: Run[Tuning], model_folder: Path) -> Any:
         engine.enable_backward_allreduce = False
     if run.spec.compile == "on":
         compile_layers(engine, is_dynamic=True)
-    if run.resume_from is not None:
-        run.phase("load")
-        engine.load_checkpoint(str(run.resume_from), tag=ENGINE_STATE, load_module_strict=run.spec.method == "full")
+    load_state(run, engine, progress, is_strict=run.spec.method == "full")
     return engine
 
 

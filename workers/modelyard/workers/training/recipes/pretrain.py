@@ -27,8 +27,7 @@ def main(run: Run[PretrainSpec]) -> None:
     # What can be wrong with the inputs shows here, before seconds of imports.
     dataset = open_dataset(run.input("dataset").path, "text")
     base = run.input("model").path if spec.model else None
-    progress = read_progress(run, is_elastic=True)
-    _keep_batch(run, progress)
+    progress = read_progress(run)
     begin(run, is_deterministic=spec.deterministic)
 
     corpus = prepare_corpus(run, dataset)
@@ -50,14 +49,6 @@ def main(run: Run[PretrainSpec]) -> None:
     run.output("model", "model", name=spec.name, role="pretrained", **facts, **figures)
     run.figures(parameters=parameters, peak_memory_bytes=measure_peak(run), **figures)
     leave_ranks()
-
-
-def _keep_batch(run: Run[PretrainSpec], progress: Progress) -> None:
-    """Take as many sequences per step as whoever began the run, however many ranks do it now."""
-    begun_with = progress.sequences_per_step
-    if begun_with is not None and run.spec.global_batch_size is None:
-        run.spec = run.spec.model_copy(update={"global_batch_size": begun_with, "gradient_accumulation_steps": 1})
-    progress.sequences_per_step = run.spec.sequences_per_step(run.world_size)
 
 
 def _start_engine(run: Run[PretrainSpec], model: Any, progress: Progress) -> Any:
