@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 from factories import Factory, request_of, write
-from sqlmodel import select
+from sqlmodel import Session, select
 
 from modelyard.domain.errors import UnknownReference
 from modelyard.domain.jobs.queues import Shape
+from modelyard.domain.jobs.starting import Start
 from modelyard.domain.jobs.submission import Approval, JobRequest, Row, Submission, submit_many
-from modelyard.domain.jobs.tables import Job, JobEvent
+from modelyard.domain.jobs.tables import Checkpoint, Job, JobEvent
 from modelyard.domain.specs import parse_spec
 
 PLAIN = request_of("pretrain")
@@ -25,6 +26,8 @@ OTHERS: dict[str, Any] = {
     "start_at": 4e9,
     "needs_approval": True,
     "retry_of": "job_earlier",
+    "resume_from": "ckpt_earlier",
+    "start": Start("ckpt_earlier", "job_earlier", 5),
     "reproduces": "job_earlier",
     "approval": Approval(1.5, None),
     "avoid_hosts": ["gpu-7"],
@@ -41,6 +44,13 @@ def submit_together(factory: Factory, *requests: JobRequest) -> list[Row]:
     (made,) = write(factory.database, submit_many, [[Submission(factory.project_id, each) for each in requests]])
     assert isinstance(made, list), made
     return made
+
+
+def save_at_step_5(session: Session, job_id: str) -> None:
+    """Record the checkpoint `resume_from` names."""
+    session.add(
+        Checkpoint(id="ckpt_earlier", job_id=job_id, attempt=1, step=5, artifact_key="none", sha256="", bytes=0, created_at=0.0)
+    )
 
 
 def without_times(job: Job) -> dict[str, Any]:
@@ -68,6 +78,8 @@ def test_equal_ones_are_jobs_of_their_own(factory: Factory) -> None:
 def test_what_differs_is_what_it_would_be_alone(factory: Factory, field: str) -> None:
     factory.registered()
     value = factory.job("pretrain").id if field in {"retry_of", "reproduces"} else OTHERS[field]
+    if field == "resume_from":
+        write(factory.database, save_at_step_5, factory.job("pretrain").id)
     different = replace(PLAIN, **{field: value})
     plain, together, _ = submit_together(factory, PLAIN, different, PLAIN)
     (alone,) = submit_together(factory, different)
