@@ -66,7 +66,7 @@ class Settings(BaseSettings):
     keep_run_folders_days: float = Field(default=14.0, ge=0)
     """Run folders of jobs that ended longer ago are removed from the machines they ran on; `inf` keeps them for ever."""
     keep_checkpoints_days: float = Field(default=14.0, ge=0)
-    """Of jobs that ended longer ago, and of those that try them again, only the newest checkpoint is kept; `inf` keeps all."""
+    """Of jobs that ended longer ago, and of those that try them again, the newest and best checkpoint stay; `inf` keeps all."""
 
     serve_host: str = "127.0.0.1"
     """Where model servers listen."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from modelyard.workers.recipe import EXIT_BAD_DATA, EXIT_SAVED
+from modelyard.workers.recipe import EXIT_SAVED
 from tests.workers.training.test_sft_recipe import document
 
 STEPS = 6
@@ -55,14 +55,3 @@ def test_an_adapter(start: Start) -> None:
 def test_all_weights(start: Start) -> None:
     unbroken = start("unbroken", 2, 2, method="full").metric("loss")
     assert in_turn(start, [(2, 2), (1, 0)], method="full") == pytest.approx(unbroken, rel=1e-4)
-
-
-@pytest.mark.slow
-def test_a_batch_that_cannot_be_shared_out_is_refused(
-    start: Start, tiny_model: Path, chat_dataset: Path, tmp_path: Path, ranks_in: Any
-) -> None:
-    first = start("first", 1, 0, until=2, micro_batch_size=3)
-    group = ranks_in(tmp_path / "second")
-    again = document(tiny_model, chat_dataset, first.folder / "checkpoints" / "step-00000002", micro_batch_size=3)
-    assert group.run("sft", again, ranks=2) == [EXIT_BAD_DATA] * 2
-    assert "3 is not a multiple of micro_batch_size 3 × 2 ranks" in group.events("error")[0]["message"]

@@ -194,10 +194,11 @@ class TestResume:
 
 
 class TestRefuse:
-    def test_other_ranks_cannot_continue(self, unbroken: Any, start: Start) -> None:
+    def test_ranks_that_cannot_share_the_batch_it_began_with(self, unbroken: Any, start: Start) -> None:
         checkpoint = unbroken.folder / "checkpoints" / "step-00000002"
         ranks = start("others", code=EXIT_BAD_DATA, ranks=2, resume_from=checkpoint)
-        assert "written by 1 ranks and cannot be continued by 2" in ranks.events("error")[0]["message"]
+        message = ranks.events("error")[0]["message"]
+        assert "2 is not a multiple of micro_batch_size 2 × 2 ranks = 4; set micro_batch_size to 1" in message
 
     @pytest.mark.parametrize(
         ("spec", "says"),
