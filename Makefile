@@ -93,7 +93,7 @@ bench-engine: $(INSTALLED) ## Measure the engine beside the usual tools, up to 2
 	@OMP_NUM_THREADS=1 $(BIN)/python -m bench.engine $(ARGS)
 
 .PHONY: bench-train
-bench-train: $(INSTALLED) ## Measure training beside the usual scripts, up to 25 minutes (ARGS="--quick --only pretrain")
+bench-train: $(INSTALLED) ## Measure training beside the usual scripts, 40 minutes (ARGS="--only pretrain-5M --rounds 1")
 	@OMP_NUM_THREADS=1 $(BIN)/python -m bench.training $(ARGS)
 
 .PHONY: clean

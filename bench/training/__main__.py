@@ -1,9 +1,10 @@
 """`make bench-train`: how fast training is beside the usual scripts, and what the platform adds to it, on this machine.
 
-python -m bench.training [--quick] [--only pretrain,finetune,…] [--no-peers]
+python -m bench.training [--quick] [--only pretrain-5M,finetune,…] [--no-peers] [--rounds N]
 
-Writes bench/results/train.json and prints it as a table. All of it takes up to 25 minutes, `--quick` a few. Training on a GPU is
-`bench/gpu_train.py`, which stands alone.
+Writes bench/results/train.json and prints it as a table: rows measured before and not this time stay. A round of everything
+takes some 20 minutes, `--quick` fewer; the first run makes models, and environments for the peers, below
+`MODELYARD_BENCH_CACHE`. Training on a GPU is `bench/gpu_train.py`, which stands alone.
 """
 
 import argparse
@@ -11,7 +12,10 @@ import shutil
 import subprocess
 import sys
 import time
+from argparse import RawDescriptionHelpFormatter
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 from bench.measurement import Row, print_table, say, write_results
 from bench.training import checkpointing, compiling, finetuning, first_step, overhead, pretraining
@@ -19,24 +23,38 @@ from bench.training import checkpointing, compiling, finetuning, first_step, ove
 LIBRARIES = ("torch", "transformers", "deepspeed", "peft", "trl", "accelerate")
 
 
+@dataclass(frozen=True)
+class Part:
+    """What is measured at once."""
+
+    minutes: float
+    """About how long a full round takes on two cores with nothing else to do, peers included and installed."""
+    measure: Callable[[int, bool, bool], list[Row]]
+
+
+PARTS = {
+    "pretrain-0.1M": Part(1.5, partial(pretraining.measure, "0.1M")),
+    "pretrain-5M": Part(2, partial(pretraining.measure, "5M")),
+    "pretrain-135M": Part(4, partial(pretraining.measure, "135M")),
+    "finetune-5M": Part(2, partial(finetuning.measure, "5M")),
+    "finetune-135M": Part(4, partial(finetuning.measure, "135M")),
+    "overhead": Part(1.5, overhead.measure),
+    "start": Part(1, first_step.measure),
+    "checkpoint": Part(1.5, checkpointing.measure),
+    "compile": Part(1.5, compiling.measure),
+}
+
+
 def main() -> None:
     """Measure what was asked for."""
     arguments = _parse()
     quick, peers = arguments.quick, not arguments.no_peers
     rounds = arguments.rounds or (1 if quick else 2)
-    parts: dict[str, Callable[[], list[Row]]] = {
-        "pretrain": lambda: pretraining.measure(rounds, quick, peers),
-        "finetune": lambda: finetuning.measure(rounds, quick, peers),
-        "overhead": lambda: overhead.measure(rounds, quick, peers),
-        "start": lambda: first_step.measure(rounds, quick, peers),
-        "checkpoint": lambda: checkpointing.measure(rounds, quick, peers),
-        "compile": lambda: compiling.measure(1, quick, peers),
-    }
     rows: list[Row] = []
-    for name in arguments.only.split(",") if arguments.only else parts:
+    for name in arguments.only:
         started = time.perf_counter()
         say(f"{name} …")
-        found = parts[name]()
+        found = PARTS[name].measure(rounds, quick, peers)
         say(f"{name}: {time.perf_counter() - started:.0f} s")
         rows += found
         if not quick:  # at once, so that an interruption later loses nothing
@@ -52,12 +70,27 @@ def _notes() -> list[str]:
     return notes
 
 
+def find_parts(text: str) -> list[str]:
+    """Return the parts whose names begin with what is asked for."""
+    for asked in text.split(","):
+        if not any(name.startswith(asked) for name in PARTS):
+            raise argparse.ArgumentTypeError(f"there is no part {asked}; there are {', '.join(PARTS)}")
+    return [name for name in PARTS if name.startswith(tuple(text.split(",")))]
+
+
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="make bench-train ARGS=…", description="Measure training beside the usual scripts.")
+    parser = argparse.ArgumentParser(
+        prog="make bench-train ARGS=…", description=__doc__, formatter_class=RawDescriptionHelpFormatter
+    )
+    parser.epilog = "Minutes a round of each part, about: " + ", ".join(
+        f"{name} {part.minutes:g}" for name, part in PARTS.items()
+    )
     parser.add_argument("--quick", action="store_true", help="one short round, the small sizes, nothing written")
-    parser.add_argument("--only", help="some parts: pretrain, finetune, overhead, start, checkpoint, compile")
+    parser.add_argument(
+        "--only", type=find_parts, default=list(PARTS), help="parts, or what their names begin with, comma between"
+    )
     parser.add_argument("--no-peers", action="store_true", help="only Modelyard")
-    parser.add_argument("--rounds", type=int, help="rounds of each measurement")
+    parser.add_argument("--rounds", type=int, help="rounds of each measurement, 2 if not said; 1 with --quick")
     return parser.parse_args()
 
 

@@ -7,7 +7,7 @@ see `material`. Unpacked batches hold as many conversations as a packed sequence
 
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 
@@ -38,10 +38,15 @@ SMALL = Task("5M", "full", lambda: new_model("5M"), 300, 512, 4, 1e-3)
 LARGE = Task("SmolLM2-135M", "lora", smollm2, 48, 512, 1, 5e-4)
 
 
-def measure(rounds: int, is_quick: bool, peers: bool = True) -> list[Row]:
-    """Tokens per CPU-second, tokens/s, peak memory, time to the first step and held-out loss for both models."""
-    tasks = (Task("5M", "full", SMALL.model, 120, 512, 2, SMALL.learning_rate),) if is_quick else (SMALL, LARGE)
-    return [row for task in tasks for row in _measure_task(task, rounds, peers)]
+TASKS = {"5M": SMALL, "135M": LARGE}
+
+
+def measure(name: str, rounds: int, is_quick: bool, peers: bool = True) -> list[Row]:
+    """Tokens per CPU-second, tokens/s, peak memory, time to the first step and held-out loss for one model."""
+    task = TASKS[name]
+    if is_quick:
+        task = replace(task, conversations=task.conversations * 2 // 5, sequences_per_batch=max(1, task.sequences_per_batch // 2))
+    return _measure_task(task, rounds, peers)
 
 
 def _measure_task(task: Task, rounds: int, peers: bool) -> list[Row]:

@@ -13,6 +13,7 @@ from typing import Any
 from bench.environments import cache
 from bench.measurement import say
 from bench.training.subjects import run_module
+from modelyard.domain.specs.architectures import PRESETS, ArchitectureSpec, Preset
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "recipes"
 LONG_SHARE = 0.25
@@ -22,6 +23,11 @@ CONVERSATION_TOKENS = 512
 CHARACTERS_PER_TOKEN = 2.6
 """Of the plays in SmolLM2's tokens, from below, so that no passage is cut."""
 PRESET_CONTEXT = 512
+SMALLEST = Preset(
+    architecture=ArchitectureSpec(hidden_size=64, intermediate_size=176, layers=2, heads=2, key_value_heads=2),
+    vocabulary_size=512,
+)
+"""0.1 M parameters: so small that a step is mostly the start of operations."""
 
 
 def texts() -> Path:
@@ -34,9 +40,14 @@ def smollm2() -> Path:
     return _made("smollm2", lambda folder: _run_example("data.recipes.import_model", "import", folder, "model"))
 
 
-def new_model(preset: str) -> Path:
-    """A randomly initialised model of a preset with a tokenizer of the plays: where every subject begins."""
-    return _made(f"new-{preset}", lambda folder: _write_new_model(preset, folder))
+def size_of(name: str) -> Preset:
+    """A preset, or `0.1M`."""
+    return {**PRESETS, "0.1M": SMALLEST}[name]
+
+
+def new_model(size: str) -> Path:
+    """A randomly initialised model of a size with a tokenizer of the plays: where every subject begins."""
+    return _made(f"new-{size}", lambda folder: _write_new_model(size_of(size), folder))
 
 
 def conversations(train: int, heldout: int) -> Path:
@@ -69,14 +80,15 @@ def _run_example(module: str, example: str, folder: Path, output: str) -> None:
     shutil.rmtree(run)
 
 
-def _write_new_model(preset: str, folder: Path) -> None:
+def _write_new_model(size: Preset, folder: Path) -> None:
     from modelyard.domain.specs.pretraining import PretrainSpec
     from modelyard.workers.training.architecture import build_model
     from modelyard.workers.training.bpe import train_bpe, wrap_tokenizer
 
-    spec = PretrainSpec.model_validate(
-        {"kind": "pretrain", "name": "new", "dataset": "plays", "preset": preset, "sequence_length": PRESET_CONTEXT}
-    )
+    spec = PretrainSpec(
+        kind="pretrain", name="new", dataset="plays", architecture=size.architecture, vocabulary_size=size.vocabulary_size,
+        sequence_length=PRESET_CONTEXT,
+    )  # fmt: skip
     tokenizer = wrap_tokenizer(
         train_bpe((row["text"] for row in _rows(texts(), "train")), spec.tokens_to_train()), PRESET_CONTEXT
     )

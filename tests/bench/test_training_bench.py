@@ -1,5 +1,6 @@
 """The benchmark of training: its arithmetic, and the script for GPUs on a CPU."""
 
+import argparse
 import json
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from bench.training.__main__ import PARTS as BENCH_PARTS
+from bench.training.__main__ import find_parts
 from bench.training.checkpointing import _stall
 from bench.training.subjects import Watched
 
@@ -35,6 +38,23 @@ class TestStopwatchFigures:
         steps = [1.0, 1, 1, 1, 3, 1, 1, 1, 3, 1]  # checkpoints after the 4th and 8th
         walls = [sum(steps[:number]) for number in range(len(steps) + 1)]
         assert _stall(watched(walls), every=4) == {"seconds": 2.0, "steps": 2.0}
+
+
+class TestFindParts:
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("pretrain", ["pretrain-0.1M", "pretrain-5M", "pretrain-135M"]),
+            ("compile,finetune-5M", ["finetune-5M", "compile"]),
+            ("", list(BENCH_PARTS)),
+        ],
+    )
+    def test_takes_the_beginnings_of_names(self, text: str, expected: list[str]) -> None:
+        assert find_parts(text) == expected
+
+    def test_names_what_there_is(self) -> None:
+        with pytest.raises(argparse.ArgumentTypeError, match=r"no part start-up; .*pretrain-5M"):
+            find_parts("start-up")
 
 
 def run_script(*arguments: str) -> "subprocess.CompletedProcess[str]":
