@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from bench import boot, kills, lists, metrics, start_latency, submit
 from bench.environments import ENGINE_PEERS, python_of
-from bench.measurement import Row, print_table, say, write_results
+from bench.measurement import Row, compile_modules, print_table, say, write_results
 
 
 def main() -> None:
@@ -29,6 +29,7 @@ def main() -> None:
         "kills": lambda: kills.measure(10.0 if quick else 60.0, peers and not quick),
         "start": lambda: start_latency.measure(rounds, peers),
     }
+    compile_modules()
     if peers:
         for name in ENGINE_PEERS:
             python_of(name)

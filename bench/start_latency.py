@@ -1,9 +1,10 @@
-"""From the submit of a job to the first line of its recipe: forked from warm parents, and started as programs.
+"""From the submit of a job to the first line of its recipe: forked from warm parents, just after the worker's start, as programs.
 
 python -m bench.start_latency [--rounds 5] [--jobs 20] [--no-peers]
 
 One worker at a time, over HTTP, ticket and claim as always; jobs one after another. The first line is the `phase` event a
-recipe's start writes, by its own time stamp; a trained step is the first `metric` event. Beside it, RQ, Dramatiq, Celery and
+recipe's start writes, by its own time stamp; a trained step is the first `metric` event. Cold is the first job of a worker,
+submitted at the moment the worker says that it is ready. Beside it, RQ, Dramatiq, Celery and
 Prefect run a function that writes the time: RQ and Prefect start a process for it, the other two none.
 """
 
@@ -25,7 +26,7 @@ from bench.servers import make_database, running, running_api, running_broker, s
 from modelyard.cli.client import Client
 
 ROWS = [{"text": f"Line {number}: the quick brown fox jumps over the lazy dog, and then does it again."} for number in range(20)]
-PREPARE = {"kind": "prepare", "name": "rows", "schema": "text"}
+PREPARE = {"kind": "prepare", "name": "rows", "schema": "text", "sources": [{"dataset": "lines"}]}
 PRETRAIN = {
     "kind": "pretrain",
     "name": "tiny",
@@ -64,7 +65,7 @@ class Bench:
 
 @contextmanager
 def running_bench(mode: str, wanted_parents: int) -> Iterator[Bench]:
-    """A broker, an API and one worker whose warm parents are ready."""
+    """A broker, an API with a data set, and one worker that is ready, as are so many of its warm parents."""
     with tempfile.TemporaryDirectory(prefix="modelyard-start-") as made, running_broker() as broker:
         folder = Path(made)
         database, key, _ = make_database(folder)
@@ -84,10 +85,19 @@ def running_bench(mode: str, wanted_parents: int) -> Iterator[Bench]:
             "--slots",
             "2",
         ]
-        with running_api(folder, broker, key) as api, running(command, environment, log):
-            _wait_for(log / "server.log", "worker ready", 1)
-            _wait_for(log / "server.log", "warm parent ready", wanted_parents)
-            yield Bench(Client(api.url, key), folder)
+        with running_api(folder, broker, key) as api:
+            bench = Bench(Client(api.url, key), folder)
+            _upload(bench)
+            with running(command, environment, log):
+                _wait_for(log / "server.log", "worker ready", 1)
+                _wait_for(log / "server.log", "warm parent ready", wanted_parents)
+                yield bench
+
+
+def _upload(bench: Bench) -> None:
+    rows = bench.folder / "lines.jsonl"
+    rows.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    bench.client.upload_dataset(rows, "lines")
 
 
 def _wait_for(log: Path, text: str, times: int) -> None:
@@ -95,7 +105,7 @@ def _wait_for(log: Path, text: str, times: int) -> None:
     while log.read_text().count(text) < times:
         if time.monotonic() > deadline:
             raise RuntimeError(f"the worker did not say {text!r} {times} times within {READY_SECONDS:g} s")
-        time.sleep(0.1)
+        time.sleep(0.01)
 
 
 def measure(rounds: int, peers: bool = True, jobs: int = 20) -> list[Row]:
@@ -104,6 +114,7 @@ def measure(rounds: int, peers: bool = True, jobs: int = 20) -> list[Row]:
     own: dict[str, Callable[[], Mapping[str, float]]] = {
         "forked": lambda: _round("always", 2, jobs),
         "programs": lambda: _round("never", 0, max(jobs // 5, 2)),
+        "cold": _first_job,
     }
     figures = interleave({**own, **others}, rounds)
     rows = (
@@ -112,7 +123,9 @@ def measure(rounds: int, peers: bool = True, jobs: int = 20) -> list[Row]:
         ("submit to first line, recipe with torch, p50", "heavy", "≤ 50"),
         ("submit to first trained step, p50", "step", ""),
     )
-    found = [
+    cold = "submit to first line, recipe without torch, first job of a worker"
+    found = [compare(cold, "light", "ms", figures, "cold", "programs", "≤ 250", more_is_better=False)]
+    found += [
         compare(label, metric, "ms", figures, "forked", "programs", target, more_is_better=False)
         for label, metric, target in rows
     ]
@@ -120,14 +133,15 @@ def measure(rounds: int, peers: bool = True, jobs: int = 20) -> list[Row]:
     return found + [compare(beside, "light", "ms", figures, "forked", name, more_is_better=False) for name in others]
 
 
+def _first_job() -> dict[str, float]:
+    with running_bench("after_use", 0) as bench:
+        return {"light": bench.run(PREPARE)["phase"]}
+
+
 def _round(mode: str, parents: int, jobs: int) -> dict[str, float]:
     with running_bench(mode, parents) as bench:
-        rows = bench.folder / "lines.jsonl"
-        rows.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-        bench.client.upload_dataset(rows, "lines")
-        prepare = {**PREPARE, "sources": [{"dataset": "lines"}]}
-        bench.run(prepare)  # makes the data set the others train on
-        light = [bench.run(prepare)["phase"] for _ in range(jobs)]
+        bench.run(PREPARE)  # makes the data set the others train on
+        light = [bench.run(PREPARE)["phase"] for _ in range(jobs)]
         heavy = [bench.run(PRETRAIN) for _ in range(max(jobs // 4, 2))]
     return {
         "light": statistics.median(light),

@@ -3,7 +3,10 @@
 import logging
 import sys
 
-import structlog
+from modelyard.kit.optional_imports import without
+
+with without("rich"):  # it would draw tracebacks, which are text by then: 4 MB in every process for nothing
+    import structlog
 
 
 def set_up_logs(level: str = "INFO") -> None:

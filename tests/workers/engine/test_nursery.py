@@ -281,6 +281,33 @@ class TestLose:
         until(lambda: not is_alive(parent), "the parent to follow its worker")
 
 
+class TestWait:
+    def test_the_first_job_of_a_worker_is_forked_though_it_came_before_the_parent_was_ready(
+        self, cot: Cot, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(parent_keeper, "WARM_UP_SECONDS", 300.0)
+        nursery = Nursery(cot.settings, ["prepare"], has_gpus=False)
+        light = nursery.keepers()[-1]
+        engine = Engine(cot.settings, cot.factory.database, Capacity(cot.pool), "new@host", nursery=nursery)
+        job = cot.factory.job("prepare")
+        runners: list[Any] = []
+
+        def let_it_end(job: Job) -> None:
+            runners.extend(engine.runners.values())
+            folder = run_folder(cot.settings, job.id, job.attempt)
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "end").touch()
+
+        nursery.start()
+        try:
+            until(lambda: light.process, "the parent to be started")
+            assert engine.answer(job.queue, "ticket", let_it_end) is True
+        finally:
+            nursery.stop()
+        assert [type(runner) for runner in runners] == [WarmRunner]
+        assert cot.factory.get(Job, job.id).state == "succeeded"
+
+
 class TestForkSafety:
     def test_a_light_parent_has_one_thread(self, cot: Cot) -> None:
         assert cot.parent.num_threads() == 1

@@ -2,11 +2,12 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
 from modelyard.api.times import Time
 from modelyard.domain.jobs.checkpoints import CheckpointView
 from modelyard.domain.jobs.keeping import Keep
+from modelyard.kit.documented import Documented
 from modelyard.kit.inspection import Damage
 
 EXAMPLE: dict[str, Any] = {
@@ -28,10 +29,10 @@ EXAMPLE: dict[str, Any] = {
 }
 
 
-class CheckpointPublic(BaseModel):
+class CheckpointPublic(Documented):
     """A checkpoint a later attempt can continue from, or another job begin at (`resume_from`)."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True, json_schema_extra={"examples": [EXAMPLE]})
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
     object: Literal["checkpoint"] = "checkpoint"
     id: str
@@ -64,10 +65,10 @@ class CheckpointPublic(BaseModel):
         return cls(**view.checkpoint.model_dump(include=set(cls.model_fields)), **standing)
 
 
-class DamagePublic(BaseModel):
+class DamagePublic(Documented):
     """A file that is not what was written."""
 
-    model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(from_attributes=True)
 
     file: str
     expected: str
@@ -76,10 +77,8 @@ class DamagePublic(BaseModel):
     """SHA-256; null where the file is missing."""
 
 
-class VerificationPublic(BaseModel):
+class VerificationPublic(Documented):
     """What a look at every stored byte came to."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     object: Literal["checkpoint.verification"] = "checkpoint.verification"
     is_whole: bool

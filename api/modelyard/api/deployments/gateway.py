@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 import httpx2
-from fastapi import APIRouter, Body, Request
+from fastapi import APIRouter, Body, FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
@@ -37,6 +37,21 @@ def make_client(max_connections: int = MAX_CONNECTIONS) -> httpx2.AsyncClient:
     timeout = httpx2.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS, pool=POOL_SECONDS)
     limits = httpx2.Limits(max_connections=max_connections, max_keepalive_connections=min(100, max_connections))
     return httpx2.AsyncClient(timeout=timeout, limits=limits, trust_env=False)
+
+
+def _client_of(app: FastAPI) -> httpx2.AsyncClient:
+    """The one client of an application, made for its first chat: it reads all certificates there are."""
+    if not hasattr(app.state, "model_client"):
+        app.state.model_client = make_client()
+    client: httpx2.AsyncClient = app.state.model_client
+    return client
+
+
+async def close_client(app: FastAPI) -> None:
+    """Let go of the connections to model servers, if there are any."""
+    if hasattr(app.state, "model_client"):
+        await app.state.model_client.aclose()
+        del app.state.model_client
 
 
 @dataclass
@@ -91,7 +106,7 @@ async def create_chat_completion(
     """OpenAI's chat completions; `model` is the name of a deployment. `stream: true` streams."""
     deployment = await run_in_threadpool(_find, platform, caller, body)
     exchange = Exchange(deployment, body)
-    client: httpx2.AsyncClient = request.app.state.model_client
+    client = _client_of(request.app)
     if body.get("stream"):
         return await _stream(platform, client, exchange)
     return await _answer(platform, client, exchange)

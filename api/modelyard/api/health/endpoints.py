@@ -14,7 +14,7 @@ router = APIRouter(tags=["health"])
 
 
 @router.get("/healthz")
-def is_alive() -> dict[str, str]:
+async def is_alive() -> dict[str, str]:
     """The process answers. Says nothing else, so it needs no key."""
     return {"status": "ok"}
 

@@ -13,16 +13,16 @@ from modelyard.api.times import Time
 from modelyard.domain.errors import UnknownReference
 from modelyard.domain.projects import repository
 from modelyard.domain.projects.repository import Caller
+from modelyard.kit.documented import Documented
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"])
 
 
-class KeyCreate(BaseModel):
+class KeyCreate(Documented):
     """A key to make."""
 
     model_config = ConfigDict(
         extra="forbid",
-        use_attribute_docstrings=True,
         json_schema_extra={"examples": [{"name": "nightly", "scopes": ["read", "write"], "project": "default"}]},
     )
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from modelyard.api.times import Time
+from modelyard.kit.documented import Documented
 
 EXAMPLE: dict[str, Any] = {"name": "apollo", "share": 2.0, "max_gpus": 8, "max_gpu_hours_per_month": 500.0}
 MOST = 2**31 - 1
@@ -14,10 +15,10 @@ Count = Annotated[int, Field(ge=0, le=MOST)]
 Hours = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class QuotaFields(BaseModel):
+class QuotaFields(Documented):
     """What a project may use; null means as much as there is, 0 nothing at all."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid")
 
     max_gpus: Count | None = None
     """Slots in use at once. A slot is a GPU, or a CPU share where a job runs on those. Jobs beyond are held."""
@@ -46,10 +47,8 @@ class ProjectPatch(QuotaFields):
     """Weight in fair share."""
 
 
-class UsagePublic(BaseModel):
+class UsagePublic(Documented):
     """What a project uses now."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     gpus_in_use: int
     """Slots its running jobs hold."""

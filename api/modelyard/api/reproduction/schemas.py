@@ -7,15 +7,14 @@ from pydantic import BaseModel, ConfigDict
 from modelyard.domain.jobs.lifecycle import JobState
 from modelyard.domain.jobs.tables import Attempt, Job
 from modelyard.domain.reproduction.comparison import Comparison
+from modelyard.kit.documented import Documented
 
 LISTED = 50
 """Differences of one sort that are listed; the others are counted."""
 
 
-class ManifestPublic(BaseModel):
+class ManifestPublic(Documented):
     """What a job ran with, as its newest attempt said at its start."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     object: Literal["job.manifest"] = "job.manifest"
     job_id: str
@@ -59,10 +58,8 @@ class FieldDifferencePublic(Difference):
     field: str
 
 
-class ReproductionPublic(BaseModel):
+class ReproductionPublic(Documented):
     """Whether a job came out as the one it reproduces."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     object: Literal["job.reproduction"] = "job.reproduction"
     job_id: str

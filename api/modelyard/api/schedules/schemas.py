@@ -8,6 +8,7 @@ from modelyard.api.times import Time
 from modelyard.domain.jobs.bodies import JobCreate
 from modelyard.domain.pipelines.bodies import PipelineCreate
 from modelyard.domain.schedules.service import ScheduleRequest
+from modelyard.kit.documented import Documented
 
 ScheduleName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 EXAMPLE: dict[str, Any] = {
@@ -24,10 +25,10 @@ EXAMPLE: dict[str, Any] = {
 }
 
 
-class ScheduleCreate(BaseModel):
+class ScheduleCreate(Documented):
     """A job or a pipeline to submit again and again."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, json_schema_extra={"examples": [EXAMPLE]})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [EXAMPLE]})
 
     name: ScheduleName
     cron: str = Field(max_length=200)
@@ -92,10 +93,10 @@ def _as_given(body: BaseModel | None) -> dict[str, Any] | None:
     return body.model_dump(mode="json", by_alias=True, exclude_unset=True) if body is not None else None
 
 
-class SchedulePublic(BaseModel):
+class SchedulePublic(Documented):
     """A schedule."""
 
-    model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(from_attributes=True)
 
     object: Literal["schedule"] = "schedule"
     id: str
@@ -117,10 +118,10 @@ class SchedulePublic(BaseModel):
     created_at: Time
 
 
-class RunPublic(BaseModel):
+class RunPublic(Documented):
     """What became of one time of a schedule."""
 
-    model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(from_attributes=True)
 
     object: Literal["schedule_run"] = "schedule_run"
     at: Time

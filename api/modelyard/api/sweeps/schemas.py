@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 from sqlmodel import Session
 
 from modelyard.api.times import Time
@@ -12,12 +12,13 @@ from modelyard.domain.sweeps.repository import count_states, list_trials, sum_ho
 from modelyard.domain.sweeps.situation import read_results, view_sweep
 from modelyard.domain.sweeps.tables import Sweep, Trial
 from modelyard.domain.sweeps.views import find_furthest
+from modelyard.kit.documented import Documented
 
 
-class SweepPublic(BaseModel):
+class SweepPublic(Documented):
     """A sweep."""
 
-    model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(from_attributes=True)
 
     object: Literal["sweep"] = "sweep"
     id: str
@@ -49,10 +50,8 @@ class SweepPublic(BaseModel):
     finished_at: Time | None
 
 
-class TrialPublic(BaseModel):
+class TrialPublic(Documented):
     """One trial of a sweep."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     object: Literal["trial"] = "trial"
     number: int

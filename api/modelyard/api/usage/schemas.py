@@ -3,20 +3,19 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from modelyard.api.times import Time
 from modelyard.domain.usage.accounting import Split
 from modelyard.domain.usage.sums import SPLIT_NAMES, Grouping, UsageRow
 from modelyard.domain.usage.tables import UsageEntry
+from modelyard.kit.documented import Documented
 
 HOUR_SECONDS = 3600.0
 
 
-class GpuHours(BaseModel):
+class GpuHours(Documented):
     """Slots × hours by what came of them. A slot is a GPU, or a CPU share where the job ran on those: see `accelerator`."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     total: float
     useful: float

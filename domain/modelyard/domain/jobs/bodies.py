@@ -2,11 +2,12 @@
 
 from typing import Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, ConfigDict, Field
 
 from modelyard.domain.jobs.queues import Shape
 from modelyard.domain.jobs.submission import JobRequest
 from modelyard.domain.specs import Spec
+from modelyard.kit.documented import Documented
 
 EXAMPLE: dict[str, Any] = {
     "spec": {
@@ -23,10 +24,10 @@ EXAMPLE: dict[str, Any] = {
 }
 
 
-class Resources(BaseModel):
+class Resources(Documented):
     """What a job needs at once."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid")
 
     slots: int = Field(default=1, ge=1, le=64)
     """GPUs, or CPU slots where there is no GPU; one process (rank) runs on each."""
@@ -35,10 +36,10 @@ class Resources(BaseModel):
     nodes: int = Field(default=1, ge=1)
 
 
-class JobCreate(BaseModel):
+class JobCreate(Documented):
     """A job to submit."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, json_schema_extra={"examples": [EXAMPLE]})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [EXAMPLE]})
 
     spec: Spec
     name: str | None = Field(default=None, max_length=200)

@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
 
 from modelyard.domain.jobs.bodies import JobCreate
 from modelyard.domain.pipelines.service import StepRequest
+from modelyard.kit.documented import Documented
 
 StepName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 EXAMPLE: dict[str, Any] = {
@@ -41,10 +42,10 @@ class StepCreate(JobCreate):
         return StepRequest(self.to_request(), list(self.depends_on))
 
 
-class PipelineCreate(BaseModel):
+class PipelineCreate(Documented):
     """Jobs that belong together."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, json_schema_extra={"examples": [EXAMPLE]})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [EXAMPLE]})
 
     name: str = Field(min_length=1, max_length=200)
     reuse: bool = False

@@ -7,11 +7,13 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict
 
+from modelyard.kit.documented import Documented
 
-class SpecModel(BaseModel):
+
+class SpecModel(Documented):
     """A piece of a spec. Unknown fields are refused, so that a typo is an error and not a silent default."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, protected_namespaces=(), allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
 
 class JobSpec(SpecModel):

@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import ConfigDict, Field, StringConstraints, field_validator
 
 from modelyard.domain.jobs.bodies import JobCreate
 from modelyard.domain.sweeps.space import Parameter
+from modelyard.kit.documented import Documented
 
 SweepName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 MOST_TRIALS = 1000
@@ -26,24 +27,24 @@ EXAMPLE: dict[str, Any] = {
 }
 
 
-class Pruning(BaseModel):
+class Pruning(Documented):
     """Asynchronous successive halving (Li et al. 2020, arXiv:1810.05934).
 
     A trial pauses at `min_steps`, `min_steps × reduction_factor`, …; of those that came so far the best
     1/`reduction_factor` go on from their checkpoints.
     """
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid")
 
     min_steps: int = Field(ge=1)
     """Optimizer steps before the first rung."""
     reduction_factor: int = Field(default=3, ge=2, le=100)
 
 
-class SweepCreate(BaseModel):
+class SweepCreate(Documented):
     """A search for the best parameters of a job."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, json_schema_extra={"examples": [EXAMPLE]})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [EXAMPLE]})
 
     name: SweepName
     """Its jobs are named after it: `NAME-0`, `NAME-1`, …"""

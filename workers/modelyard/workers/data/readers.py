@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 
 from modelyard.workers.data.records import Record
@@ -50,6 +48,10 @@ def read_csv(path: Path, name: str, encoding: str) -> Iterator[Record]:
 
 def read_parquet(path: Path, name: str, encoding: str) -> Iterator[Record]:
     """Yield the rows of a Parquet file. Parquet fixes its own encoding."""
+    # Not at the top: 40 MB that no other format needs.
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     number = 0
     try:
         with pq.ParquetFile(path) as file:

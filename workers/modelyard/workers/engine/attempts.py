@@ -43,6 +43,8 @@ class Engine:
             self.capacity.settle(ticket_id)
             return False
         try:
+            if self.nursery is not None:
+                self.nursery.wait()  # before the claim: no lease runs meanwhile
             claimed = self._claim(queue, held)
             if claimed is None:
                 return True

@@ -6,18 +6,21 @@ There is a light one, with what every runner imports and no torch, and, where a 
 import os
 import threading
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from modelyard.domain.jobs.tables import Job
 from modelyard.domain.specs.registry import KINDS
 from modelyard.kit.settings import Settings
 from modelyard.kit.slots import HeldSlots
-from modelyard.workers.engine.handover import Handover
 from modelyard.workers.engine.orders import Order, Papers, write_papers
 from modelyard.workers.engine.parent_keeper import ParentKeeper
 from modelyard.workers.engine.processes import run_folder, runner_environment, tag_of
 from modelyard.workers.engine.warm_runner import WarmRunner
 from modelyard.workers.registry import HEAVY, ONLINE, RECIPES
 from modelyard.workers.runner.rank_environment import library_settings, without_secrets
+
+if TYPE_CHECKING:  # SQLAlchemy would hold up the start of the light parent, which imports it too
+    from modelyard.domain.jobs.tables import Job
+    from modelyard.workers.engine.handover import Handover
 
 QUIET_LIBRARIES = {
     # One thread, so that no pool is started whose threads a fork would lose; ranks set their own number.
@@ -65,7 +68,11 @@ class Nursery:
         if self._settings.warm_parents == "always":
             self._start_heavy()
 
-    def after(self, job: Job) -> None:
+    def wait(self) -> None:
+        """Give the light parent the moment it still needs: what is started as a program imports the same, twice in a row."""
+        self._parents.light.wait()
+
+    def after(self, job: "Job") -> None:
         """A job ran to its end. The first that needed torch is a sign that more will come: import it for them."""
         if self._settings.warm_parents == "after_use" and job.kind in HEAVY:
             self._start_heavy()
@@ -86,7 +93,9 @@ class Nursery:
         """Those that keep the parents, the warmest first."""
         return [parent for parent in (self._parents.heavy, self._parents.light) if parent is not None]
 
-    def start_runner(self, job: Job, held: HeldSlots, node_rank: int = 0, handover: Handover | None = None) -> WarmRunner | None:
+    def start_runner(
+        self, job: "Job", held: HeldSlots, node_rank: int = 0, handover: "Handover | None" = None
+    ) -> WarmRunner | None:
         """Fork the runner of an attempt; None if no parent suits it now."""
         environment = runner_environment(self._settings, tag_of(job.id, job.attempt, node_rank), held)
         papers = write_papers(Papers(environment, handover.to_document() if handover else None))
@@ -99,12 +108,12 @@ class Nursery:
             os.close(papers)
         return None
 
-    def _suitable(self, job: Job, held: HeldSlots) -> list[ParentKeeper]:
+    def _suitable(self, job: "Job", held: HeldSlots) -> list[ParentKeeper]:
         if job.kind in HEAVY and (held.accelerator == self._parents.accelerator) and job.kind not in ONLINE:
             return self.keepers()
         return [self._parents.light]
 
-    def _order(self, parent: ParentKeeper, job: Job, held: HeldSlots, node_rank: int) -> Order:
+    def _order(self, parent: ParentKeeper, job: "Job", held: HeldSlots, node_rank: int) -> Order:
         return Order(
             number=parent.next_number(),
             folder=str(run_folder(self._settings, job.id, job.attempt, node_rank)),

@@ -13,6 +13,8 @@ from modelyard.workers.engine.warm_runner import WarmRunner
 
 PATIENCE_SECONDS = 3.0
 """A parent that has not forked for so long is frozen; a fork takes some 10 ms."""
+WARM_UP_SECONDS = 10.0
+"""How long after its start a parent is waited for; the light one takes less than a second of a free processor."""
 LONGEST_PAUSE_SECONDS = 60.0
 log = get_logger(__name__)
 
@@ -32,6 +34,7 @@ class ParentKeeper(threading.Thread):
         self._numbers = itertools.count(1)
         self._runners: dict[int, WarmRunner] = {}
         self._channel: socket.socket | None = None
+        self._started_at = -WARM_UP_SECONDS
         self.process: subprocess.Popen[bytes] | None = None
 
     def run(self) -> None:
@@ -54,6 +57,12 @@ class ParentKeeper(threading.Thread):
         self._kill()
         if self.is_alive():
             self.join(timeout=5)
+
+    def wait(self) -> None:
+        """Wait until the parent is ready, if it was started only a moment ago."""
+        left = self._started_at + WARM_UP_SECONDS - time.monotonic()
+        if left > 0:
+            self.is_ready.wait(left)
 
     def bear(self, order: Order, descriptors: tuple[int, ...]) -> WarmRunner | None:
         """Have a runner forked; None if there is no parent, or it does not answer."""
@@ -83,6 +92,7 @@ class ParentKeeper(threading.Thread):
         command += ["--channel", str(theirs.fileno()), "--modules", ",".join(self._modules)]
         with ours:
             with theirs:
+                self._started_at = time.monotonic()
                 self.process = subprocess.Popen(
                     command, env=self._environment, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True
                 )
@@ -108,6 +118,7 @@ class ParentKeeper(threading.Thread):
         """The parent is gone: nobody is born any more, and nobody will tell how its runners end."""
         self.is_ready.clear()
         self._channel = None
+        self._started_at = -WARM_UP_SECONDS  # nobody waits for the next one before it is there
         runners, self._runners = self._runners, {}
         for runner in runners.values():
             runner.end(None)
