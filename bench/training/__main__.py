@@ -13,14 +13,19 @@ import subprocess
 import sys
 import time
 from argparse import RawDescriptionHelpFormatter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 
 from bench.measurement import Row, print_table, say, write_results
 from bench.training import checkpointing, compiling, finetuning, first_step, overhead, pretraining
 
-LIBRARIES = ("torch", "transformers", "deepspeed", "peft", "trl", "accelerate")
+LIBRARIES = ("torch", "transformers", "deepspeed", "peft", "accelerate")
+PEERS = ("trl", "datasets")
+"""What only the scripts compared with need."""
+COMPARED = ("pretrain", "finetune")
+"""How parts with such scripts begin."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,10 @@ def main() -> None:
     arguments = _parse()
     quick, peers = arguments.quick, not arguments.no_peers
     rounds = arguments.rounds or (1 if quick else 2)
+    compares = any(name.startswith(COMPARED) for name in arguments.only)
+    missing = list_missing(PEERS) if peers and compares else []
+    if missing:
+        sys.exit(f"{' and '.join(missing)} not installed: pip install -c constraints.txt -e '.[bench]', or take --no-peers")
     rows: list[Row] = []
     for name in arguments.only:
         started = time.perf_counter()
@@ -58,9 +67,14 @@ def main() -> None:
         say(f"{name}: {time.perf_counter() - started:.0f} s")
         rows += found
         if not quick:  # at once, so that an interruption later loses nothing
-            write_results("train", found, _notes(), LIBRARIES)
+            write_results("train", found, _notes(), (*LIBRARIES, *(name for name in PEERS if find_spec(name))))
     print_table(rows)
     say("Not written: --quick is for a first look" if quick else "written to bench/results/train.json")
+
+
+def list_missing(packages: Sequence[str]) -> list[str]:
+    """Return those that are not installed."""
+    return [name for name in packages if find_spec(name) is None]
 
 
 def _notes() -> list[str]:

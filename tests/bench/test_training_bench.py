@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bench.training.__main__ import PARTS as BENCH_PARTS
-from bench.training.__main__ import find_parts
+from bench.training.__main__ import find_parts, list_missing
 from bench.training.checkpointing import _stall
 from bench.training.subjects import Watched
 
@@ -55,6 +55,10 @@ class TestFindParts:
     def test_names_what_there_is(self) -> None:
         with pytest.raises(argparse.ArgumentTypeError, match=r"no part start-up; .*pretrain-5M"):
             find_parts("start-up")
+
+
+def test_says_which_peers_are_missing() -> None:
+    assert list_missing(["json", "no_such_peer"]) == ["no_such_peer"]
 
 
 def run_script(*arguments: str) -> "subprocess.CompletedProcess[str]":

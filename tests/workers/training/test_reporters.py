@@ -1,6 +1,7 @@
 """Metrics in other trackers: TensorBoard's files as TensorBoard reads them, and trackers that fail."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,43 @@ class TestTensorBoard:
         assert found["eval/loss"] == pytest.approx(ranks.metric("validation_loss"))
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+class TestOptionalTrackers:
+    """Each in a process of its own, as in a job: they keep state and threads. Skipped where the package is missing."""
+
+    def test_mlflow_has_every_step(
+        self, tiny_model: Path, chat_dataset: Path, tmp_path: Path, recipe: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if find_spec("mlflow") is None:
+            pytest.skip("mlflow is not installed; pip install 'modelyard[reporters]', or mlflow-skinny")
+        store = f"sqlite:///{tmp_path / 'mlflow.db'}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+        train(recipe, document(tiny_model, chat_dataset, "mlflow"))
+        from mlflow.tracking import MlflowClient
+
+        client = MlflowClient(store)
+        experiment = client.get_experiment_by_name("modelyard")
+        (run,) = client.search_runs([experiment.experiment_id])
+        assert run.info.status == "FINISHED"
+        assert run.data.params["precision"] == "fp32"
+        losses = {event["step"]: event["values"]["loss"] for event in recipe.events("metric") if "loss" in event["values"]}
+        assert {point.step: point.value for point in client.get_metric_history(run.info.run_id, "loss")} == losses
+
+    def test_wandb_keeps_a_run_offline(
+        self, tiny_model: Path, chat_dataset: Path, tmp_path: Path, recipe: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if find_spec("wandb") is None:
+            pytest.skip("wandb is not installed; pip install 'modelyard[reporters]'")
+        monkeypatch.setenv("WANDB_MODE", "offline")
+        monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+        train(recipe, document(tiny_model, chat_dataset, "wandb"))
+        (kept,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
+        content = kept.read_bytes()
+        assert b"train/loss" in content
+        assert b"eval/loss" in content
+
+
 class TestTrackersThatFail:
     def test_one_that_cannot_write_is_left_and_named_without_its_address(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -91,6 +129,14 @@ class TestTrackersThatFail:
         monkeypatch.setattr(reporters, "find_spec", lambda name: None if name == "wandb" else object())
         with pytest.raises(BadData, match=r"report_to: wandb is not installed on this worker; pip install wandb"):
             report_elsewhere(run_in(tmp_path / "job_1" / "1", "tensorboard", "wandb"))
+
+
+def train(recipe: Any, document: dict[str, Any]) -> None:
+    """Tune to the end, and see that no tracker was left."""
+    process = recipe.start("training.recipes.sft", document)
+    log, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, log
+    assert "takes no more reports" not in log
 
 
 def document(model: Path, dataset: Path, *report_to: str) -> dict[str, Any]:
