@@ -12,6 +12,9 @@ HOLES = {"pretrain": 0.75, "finetune": 0.7, "preference": 0.45, "grpo": 0.3}
 """Of what a layer makes and drops again on a CPU, this share stays with the process (measured): glibc cannot use the hole again
 that an aligned block leaves between others, and training asks it to give nothing back. PyTorch's allocator for GPUs can."""
 
+TRADE_COPIES = 8
+"""Made of what ranks that share sequences trade: laid out, ordered, received and ordered again, forwards and backwards."""
+
 
 def predict_activations(setup: Setup, kind: str) -> Piece:
     """Activations of all layers of one forward pass."""
@@ -68,6 +71,8 @@ def count_made(setup: Setup) -> int:
     made = 8 * shape.hidden_size + 7 * shape.query_size + 6 * shape.key_size + 4 * shape.intermediate_size
     if setup.layout in {"packed", "whole"}:  # parts of the attention are laid together again
         made += shape.query_size
+    if setup.sequence_parallel_size > 1:  # queries, keys, values and the output change ranks
+        made += TRADE_COPIES * 2 * (shape.query_size + shape.key_size)
     if setup.adapter is None:
         return made
     chosen = select_projections(shape, setup.adapter.targets)
