@@ -190,7 +190,10 @@ def _warn(training: Training | None) -> Sequence[str]:
     if training is not None and training.requirement.fits is None:
         warnings.append("No online worker of this queue has said how much memory it has, so nobody knows whether the job fits")
     if training is not None and training.tokens.dropped_share == 1.0:
-        warnings.append(f"Nothing is left to learn within {training.setup.sequence_length} tokens: raise spec.sequence_length")
+        room, instead = training.setup.sequence_length, "raise spec.sequence_length"
+        if training.setup.new_tokens:
+            room, instead = room - training.setup.new_tokens, instead + " or lower spec.max_new_tokens"
+        warnings.append(f"Nothing is left to learn from within {room} tokens: {instead}")
     return warnings
 
 

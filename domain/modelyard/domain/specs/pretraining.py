@@ -145,4 +145,5 @@ class PretrainSpec(TrainingSpec):
         if self.vocabulary_size is not None:
             return self.vocabulary_size
         known = PRESETS[self.preset].vocabulary_size if self.preset else DEFAULT_VOCABULARY
-        return min(known, (self.config or {}).get("vocab_size", known))
+        rows: int = (self.config or {}).get("vocab_size", known)
+        return min(known, rows)
