@@ -86,7 +86,7 @@ def _flatten(part: Tensor) -> Tensor:
 def _attend_one_by_one(query: Tensor, key: Tensor, value: Tensor, lengths: list[int], scaling: float | None) -> Tensor:
     # (heads, tokens, size) → one piece after the other; splitting and joining cost one copy each way, slices one per piece.
     parts = (tensor.transpose(0, 1).unsqueeze(0).split(lengths, 2) for tensor in (query, key, value))
-    attended = [_attend(*part, scaling) for part in zip(*parts, strict=True)]
+    attended = [_attend(q, k, v, scaling) for q, k, v in zip(*parts, strict=True)]
     return torch.cat(attended, 2)[0].transpose(0, 1)
 
 
