@@ -3,9 +3,13 @@
 from typing import Any
 
 import pytest
+from factories import spec_of
 from pydantic import ValidationError
 
+from modelyard.domain.jobs.checkpoints import wanted_of
 from modelyard.domain.jobs.keeping import Saved, choose_surplus
+from modelyard.domain.jobs.tables import Job
+from modelyard.domain.specs import KINDS, parse_spec
 from modelyard.domain.specs.optimization import CheckpointsSpec
 
 NAN = float("nan")
@@ -39,3 +43,9 @@ def test_by_the_training_loss_where_asked() -> None:
 def test_the_newest_cannot_be_given_up() -> None:
     with pytest.raises(ValidationError, match="keep_last"):
         CheckpointsSpec(keep_last=0)
+
+
+@pytest.mark.parametrize("kind", [kind for kind, facts in KINDS.items() if facts.can_resume])
+def test_every_kind_that_saves_is_asked(kind: str) -> None:
+    spec = parse_spec(spec_of(kind, checkpoints={"keep_last": 3, "keep_best": 0, "metric": "loss"})).model_dump(mode="json")
+    assert wanted_of(Job(kind=kind, spec=spec)) == CheckpointsSpec(keep_last=3, keep_best=0, metric="loss")

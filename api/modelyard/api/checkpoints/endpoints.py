@@ -25,7 +25,7 @@ def get_checkpoint(checkpoint_id: str, platform: PlatformDep, caller: Reader) ->
 
 @router.post("/{checkpoint_id}/verify")
 def verify_checkpoint(checkpoint_id: str, platform: PlatformDep, caller: Writer) -> VerificationPublic:
-    """Digest every stored byte of a checkpoint. Answers when all are read: about a second per gigabyte on a local disk."""
+    """Digest every stored byte of a checkpoint. Answers when all are read, about a CPU-second per gigabyte."""
     with platform.database.read() as session:
         checkpoint, job = checkpoints.get_checkpoint_or_raise(session, caller.project_id, checkpoint_id)
     # A checkpoint may be large and the store far away: no transaction stays open meanwhile.
