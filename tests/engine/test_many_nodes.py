@@ -156,7 +156,7 @@ class TestShare:
 
 
 class TestStall:
-    @pytest.mark.parametrize("yard", [{"MODELYARD_HANG_STEP_SECONDS": "10"}], indirect=True)
+    @pytest.mark.parametrize("yard", [{"MODELYARD_HANG_STEP_SECONDS": "15", "MODELYARD_LEASE_SECONDS": "30"}], indirect=True)
     def test_all_nodes_say_where_they_are_and_it_goes_on_from_its_checkpoint(self, yard: Yard) -> None:
         begin(yard, "one", "two")
         job_id = yard.submit({**LONG, "steps": 1_000_000}, resources={"nodes": 2, "slots": 1})

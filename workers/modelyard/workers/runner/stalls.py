@@ -89,7 +89,7 @@ def name_silent(places: Mapping[int, str | None]) -> tuple[int, str] | None:
     ranks_at: dict[str | None, list[int]] = {}
     for rank, place in places.items():
         ranks_at.setdefault(place, []).append(rank)
-    if len(ranks_at) != 2 or len(places) < 3:
+    if len(ranks_at) != 2:
         return None
     (here, alone), (there, others) = sorted(ranks_at.items(), key=lambda entry: len(entry[1]))
     return (alone[0], f"rank {alone[0]} is in {here}, the others in {there}") if len(alone) == 1 < len(others) else None
