@@ -46,8 +46,6 @@ class Saver:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoints", initializer=_stand_back)
         self._pending: Future[Path] | None = None
         self._held: Held | None = None
-        self.newest: Path | None = None
-        """The last checkpoint this run made that is whole; None before the first."""
 
     def __enter__(self) -> "Saver":
         return self
@@ -105,7 +103,7 @@ class Saver:
         if self._pending is not None:
             pending, self._pending = self._pending, None
             self._run.phase("save")
-            self.newest = pending.result()
+            pending.result()
 
     def _write(self, folder: Path, held: Held, began_at: float, metrics: dict[str, float]) -> Path:
         wait_for_copies(held.copied)
