@@ -16,6 +16,8 @@ from bench.training.material import new_model, size_of, texts
 from bench.training.subjects import Watched, run_program
 
 PEAK_RATE = 1e-3
+OWN, APART, COMPILED = "Modelyard", "Modelyard, texts apart", "Modelyard, layers compiled"
+TRAINER = "Trainer"
 
 
 @dataclass(frozen=True)
@@ -44,18 +46,19 @@ def measure(name: str, rounds: int, is_quick: bool, peers: bool = True) -> list[
     with tempfile.TemporaryDirectory(prefix="modelyard-bench-") as made:
         scratch = Path(made)
         subjects: dict[str, Callable[[], Mapping[str, float]]] = {
-            "Modelyard": lambda: _run_own(size, scratch, "joined"),
-            "Modelyard, texts apart": lambda: _run_own(size, scratch, "apart"),
+            OWN: lambda: _run_own(size, scratch, OWN),
+            APART: lambda: _run_own(size, scratch, APART, documents="apart"),
+            COMPILED: lambda: _run_own(size, scratch, COMPILED, compile="on"),
         }
         if peers:
-            subjects["Trainer"] = lambda: _run_trainer(size, scratch)
+            subjects[TRAINER] = lambda: _run_trainer(size, scratch)
             subjects["LitGPT"] = lambda: _run_litgpt(size, scratch)
         figures = interleave(subjects, rounds)
     return rows_of(figures, size.preset, size.target)
 
 
 def rows_of(figures: Mapping[str, Figures], label: str, target: str) -> list[Row]:
-    """The rows of one size: Modelyard, as it does the same work, beside each other subject."""
+    """The rows of one size: Modelyard, as it does the same work, beside each other subject; compiled, beside Trainer."""
     metrics = (
         ("tokens per CPU-second", "tokens/CPU-s", "tokens_per_cpu_second", True, target),
         ("tokens per second", "tokens/s", "tokens_per_second", True, ""),
@@ -64,19 +67,30 @@ def rows_of(figures: Mapping[str, Figures], label: str, target: str) -> list[Row
         ("start of the process to first step, CPU", "CPU-s", "first_step_cpu", False, ""),
         ("held-out loss after the same tokens", "nats", "heldout_loss", False, ""),
     )
-    others = [name for name in figures if name != "Modelyard"] or [None]
+    pairs: list[tuple[str, str | None]] = [(OWN, name) for name in figures if name != OWN] or [(OWN, None)]
+    if {COMPILED, TRAINER} <= figures.keys():
+        pairs.append((COMPILED, TRAINER))
     return [
-        compare(f"pretrain {label}: {name}", key, unit, figures, "Modelyard", other, goal if other == "Trainer" else "", more)
-        for other in others
+        compare(
+            f"pretrain {label}: {name}{own.removeprefix(OWN)}",
+            key,
+            unit,
+            figures,
+            own,
+            other,
+            goal if other == TRAINER else "",
+            more,
+        )
+        for own, other in pairs
         for name, unit, key, more, goal in metrics
         if other is None or key in figures[other].values
     ]
 
 
-def _run_own(size: Size, scratch: Path, documents: str) -> dict[str, float]:
-    keep = scratch / f"own-{documents}"
+def _run_own(size: Size, scratch: Path, name: str, **choices: str) -> dict[str, float]:
+    keep = scratch / name
     spec = {
-        "kind": "pretrain", "name": "bench", "dataset": "plays", "model": "new", "documents": documents,
+        "kind": "pretrain", "name": "bench", "dataset": "plays", "model": "new", "documents": "joined", **choices,
         "sequence_length": size.sequence_length, "micro_batch_size": size.batch, "steps": size.steps,
         "evaluate_every": size.steps, "save_every": size.steps, "seed": 17,
         "optimizer": {"learning_rate": PEAK_RATE, "warmup_ratio": 0.1, "floor": 0.0},
