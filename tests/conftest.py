@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from modelyard.kit.database import Database
 from modelyard.kit.settings import Settings
 
 DATABASES = ("sqlite", "postgresql")
+# What a shell runs in the background ignores Ctrl-C, and so would all programs the tests start and end by it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
