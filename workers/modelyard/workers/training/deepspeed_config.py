@@ -8,7 +8,10 @@ from modelyard.workers.recipe import BadData, Run
 
 
 def derive_config(spec: PretrainSpec | TuningSpec, device: str, ranks: int = 1) -> dict[str, Any]:
-    """Return the configuration of a run; the spec's `override` is merged over it, key by key."""
+    """Return the configuration of a run; the spec's `override` is merged over it, key by key.
+
+    An optimizer named there has the parameters named there, and the learning rate.
+    """
     chosen = spec.optimizer
     config: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": spec.micro_batch_size,
@@ -36,6 +39,9 @@ def derive_config(spec: PretrainSpec | TuningSpec, device: str, ranks: int = 1) 
         "steps_per_print": 2**31,
         "wall_clock_breakdown": False,
     }
+    if "type" in spec.deepspeed.override.get("optimizer", {}):
+        # What another optimizer knows of ours is not sure; all know a learning rate.
+        config["optimizer"]["params"] = {"lr": chosen.learning_rate}
     return merge(config, spec.deepspeed.override)
 
 

@@ -25,6 +25,7 @@ def apply_kernels(run: Run[Any], model: Any, *, compiles: bool) -> Kernels:
     run.figures(kernels=kernels)
     if run.rank == 0:
         extend_manifest(run, kernels=kernels)
+    if run.rank == 0 and kernels != "torch":
         print(f"kernels of the layers: {kernels}", file=sys.stderr, flush=True)  # noqa: T201 - the recipe's log
     return kernels
 
