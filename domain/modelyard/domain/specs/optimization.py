@@ -23,7 +23,7 @@ class DeepSpeedSpec(SpecModel):
     offload: Literal["none", "optimizer", "parameters"] = "none"
     """What the machine's memory keeps instead of the GPU's. `parameters`: the optimizer's state too; needs `zero_stage` 3."""
     override: dict[str, Any] = {}
-    """Any DeepSpeed configuration keys; they win over what is derived. An optimizer named by its `type` has only the `params` named
+    """Any DeepSpeed configuration keys; they win over what is derived. An optimizer named by `type` has only the `params` named
     beside it, and the learning rate."""
 
     @field_validator("override")
