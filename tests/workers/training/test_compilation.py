@@ -26,7 +26,7 @@ def test_any_length_gives_the_numbers_of_plain_layers() -> None:
     size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 50}
     model = LlamaForCausalLM(LlamaConfig(**size, attn_implementation="sdpa"))
     plain = {length: learn(model, length) for length in (12, 19, 33)}
-    compile_layers(SimpleNamespace(module=model), is_dynamic=True)
+    compile_layers(SimpleNamespace(module=model, device=torch.device("cpu")), is_dynamic=True)
     torch._dynamo.utils.counters.clear()
     for length, (loss, gradient) in plain.items():
         found, slope = learn(model, length)

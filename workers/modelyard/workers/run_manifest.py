@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import platform
-import sys
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -17,7 +16,10 @@ PACKAGES = (
     "torch", "transformers", "deepspeed", "accelerate", "peft", "trl", "tokenizers", "safetensors", "numpy", "triton",
     "bitsandbytes", "liger-kernel", "flash-attn",
 )  # fmt: skip
-"""What computes, or decides what is computed; those a run has not imported are left out."""
+"""What computes, or decides what is computed; those that are not installed are left out.
+
+Not only those imported: a process forked from a warm parent has imported more than one started as a program, and is no other.
+"""
 ENVIRONMENT = (
     "OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUBLAS_WORKSPACE_CONFIG", "NCCL_ALGO",
     "PYTORCH_CUDA_ALLOC_CONF", "TORCH_BLAS_PREFER_CUBLASLT",
@@ -34,13 +36,10 @@ def record_manifest(run: Run[Any]) -> None:
 
 
 def extend_manifest(run: Run[Any], **facts: Any) -> None:
-    """Add to the manifest what showed only after the start, and tell the platform again; on rank 0.
-
-    Libraries imported since then are in use, too.
-    """
+    """Add to the manifest what showed only after the start, and tell the platform again; on rank 0."""
     path = run.folder / RUN_MANIFEST
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    manifest = {**known, "packages": _packages_in_use(), **facts}
+    manifest = {**known, **facts}
     path.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     run.emit("manifest", manifest=manifest)
 
@@ -53,7 +52,7 @@ def describe_run(run: Run[Any]) -> dict[str, Any]:
         "inputs": {name: _describe_input(given) for name, given in run.inputs.items()},
         "begins_at": run.options.get("begins_at"),
         "code": {"version": metadata.version("modelyard"), "sha256": _hash_code()},
-        "packages": _packages_in_use(),
+        "packages": _list_packages(),
         "python": platform.python_version(),
         "system": platform.platform(),
         "hardware": describe_hardware(run.device),
@@ -68,13 +67,12 @@ def _describe_input(given: Input) -> dict[str, Any]:
     return {"type": given.type, "id": given.id, "name": given.name, "version": given.version, "sha256": given.digest()}
 
 
-def _packages_in_use() -> dict[str, str]:
-    return {name: version for name in PACKAGES if (version := _version_in_use(name))}
+@cache
+def _list_packages() -> dict[str, str]:
+    return {name: version for name in PACKAGES if (version := _find_version(name))}
 
 
-def _version_in_use(package: str) -> str | None:
-    if package.replace("-", "_") not in sys.modules:
-        return None
+def _find_version(package: str) -> str | None:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
