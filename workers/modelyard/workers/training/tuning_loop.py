@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from modelyard.workers.recipe import NotFinite, Run, Stopped
+from modelyard.workers.recipe import NotFinite, Run
 from modelyard.workers.training.checkpoints import Progress, load_state
 from modelyard.workers.training.deepspeed_config import derive_config
-from modelyard.workers.training.distributed import leave_ranks, sum_over_ranks
+from modelyard.workers.training.distributed import sum_over_ranks
 from modelyard.workers.training.flops import Work
 from modelyard.workers.training.gradient_norm import keep_gradient_norm
 from modelyard.workers.training.tuned_model import Tuning, load_tuned_model
@@ -97,6 +97,7 @@ def _run_steps(run: Run[Tuning], engine: Any, method: Method, progress: Progress
     """Run the steps left; return the seconds they took, validations and checkpoints not counted."""
     from modelyard.workers.training.recovery import Recovery
     from modelyard.workers.training.saving import Saver
+    from modelyard.workers.training.step_end import end_step, find_due
     from modelyard.workers.training.step_preparation import prepare_step
     from modelyard.workers.training.watching import Watch
 
@@ -120,22 +121,12 @@ def _run_steps(run: Run[Tuning], engine: Any, method: Method, progress: Progress
             seconds += elapsed
             progress.step += 1
             measures = watch.measure(progress.step, elapsed, outcome.waited_seconds, outcome.work)
-            is_last, pauses = progress.step == spec.steps, run.pauses_at(progress.step)
-            validates = progress.step % spec.evaluate_every == 0 or is_last or pauses
-            saves = progress.step % spec.save_every == 0 or is_last or bool(stops) or pauses
-            is_due, is_own_finite = validates or saves, all(map(math.isfinite, sums))
-            if recovery.goes_back(progress, outcome.loss, norm, is_own_finite=is_own_finite, is_due=is_due):
+            due, is_own_finite = find_due(run, progress.step, stops=bool(stops)), all(map(math.isfinite, sums))
+            is_checked = due.validates or due.saves
+            if recovery.goes_back(progress, outcome.loss, norm, is_own_finite=is_own_finite, is_due=is_checked):
                 continue
             _report(run, progress.step, outcome, rate, norm, elapsed, measures)
-            measured = {"loss": outcome.loss}
-            if validates:
-                measured["validation_loss"] = _validate(run, engine, method, progress)
-            if saves and (is_last or stops or pauses or recovery.may_save(progress)):
-                saver.save(progress, **measured)
-            if (stops or pauses) and not is_last:
-                saver.wait()
-                leave_ranks()
-                raise Stopped
+            end_step(progress, due, outcome.loss, lambda: _validate(run, engine, method, progress), saver, recovery)
     return seconds
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from modelyard.domain.specs.pretraining import PretrainSpec
 from modelyard.workers.dataset import open_dataset
 from modelyard.workers.model_card import describe_origin, write_model_card
-from modelyard.workers.recipe import Run, Stopped, run_recipe
+from modelyard.workers.recipe import Run, run_recipe
 from modelyard.workers.training.architecture import build_model, save_model
 from modelyard.workers.training.beginning import begin
 from modelyard.workers.training.checkpoints import Progress, load_state, read_progress
@@ -72,6 +72,7 @@ def _train(run: Run[PretrainSpec], engine: Any, corpus: Corpus, progress: Progre
     from modelyard.workers.training.loop import do_step, open_batches
     from modelyard.workers.training.recovery import Recovery
     from modelyard.workers.training.saving import Saver
+    from modelyard.workers.training.step_end import end_step, find_due
     from modelyard.workers.training.validation import validate
     from modelyard.workers.training.watching import Watch
 
@@ -88,24 +89,13 @@ def _train(run: Run[PretrainSpec], engine: Any, corpus: Corpus, progress: Progre
             step = do_step(run, engine, batches, progress.step, progress.data_step)
             progress.step += 1
             seconds += step.seconds
-            is_last = progress.step == spec.steps
-            stops = step.stops or run.pauses_at(progress.step)
-            validates = progress.step % spec.evaluate_every == 0 or is_last or run.pauses_at(progress.step)
-            saves = progress.step % spec.save_every == 0 or is_last or stops
-            is_due, is_own_finite = validates or saves, math.isfinite(step.own_loss)
-            if recovery.goes_back(progress, step.loss, step.gradient_norm, is_own_finite=is_own_finite, is_due=is_due):
+            due, is_own_finite = find_due(run, progress.step, stops=step.stops), math.isfinite(step.own_loss)
+            is_checked = due.validates or due.saves
+            if recovery.goes_back(progress, step.loss, step.gradient_norm, is_own_finite=is_own_finite, is_due=is_checked):
                 watch.forget()
                 continue
             _report(run, progress.step, step, work, watch)
-            measured = {"loss": step.loss}
-            if validates:
-                measured["validation_loss"] = validate(run, engine, corpus.heldout, progress)
-            if saves and (is_last or stops or recovery.may_save(progress)):
-                saver.save(progress, **measured)
-            if stops and not is_last:
-                saver.wait()
-                leave_ranks()
-                raise Stopped
+            end_step(progress, due, step.loss, lambda: validate(run, engine, corpus.heldout, progress), saver, recovery)
     return (progress.step - first) * work.tokens, seconds
 
 
