@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from itertools import count
+from typing import Any
 
 import pytest
 from factories import Factory, write
@@ -13,10 +14,11 @@ from sqlmodel import select
 from modelyard.domain.jobs.lifecycle import JobState, Outcome
 from modelyard.domain.jobs.ownership import finish
 from modelyard.domain.jobs.recording import Batch, add_checkpoint, record
-from modelyard.domain.jobs.tables import Attempt
+from modelyard.domain.jobs.tables import Attempt, Job
 from modelyard.domain.usage.accounting import AttemptTimeline, Split, account
 from modelyard.domain.usage.periods import DAY_SECONDS, Days, Period, split_period
 from modelyard.domain.usage.repository import list_entries, report
+from modelyard.domain.usage.rollbacks import find_lost
 from modelyard.domain.usage.sums import BY_DAY, Grouping, Scope, sum_entries
 from modelyard.domain.usage.tables import UsageEntry
 from modelyard.kit.database import Database
@@ -49,6 +51,22 @@ class TestAccount:
             # The recipe's clock is behind, or ahead of, the database's.
             (timeline(first_step_at=-5.0, last_step_at=120.0), Split(useful=100)),
             (timeline("node_lost", saved_at=5.0, goes_on=True), Split(starting=10, redone=80, idle=10)),
+            # It went back by itself: once; three times to the same state; as a gang of four.
+            (timeline(lost=((30.0, 50.0),)), Split(starting=10, useful=60, redone=20, idle=10)),
+            (timeline(lost=((30.0, 40.0), (40.0, 45.0), (60.0, 65.0))), Split(starting=10, useful=60, redone=20, idle=10)),
+            (timeline(slots=4, lost=((30.0, 50.0),)), Split(starting=40, useful=240, redone=80, idle=40)),
+            (timeline(None, lost=((30.0, 50.0),)), Split(starting=10, useful=70, redone=20)),
+            # To before its first step, which is starting; told twice; after its end by another clock.
+            (timeline(lost=((2.0, 50.0),)), Split(starting=10, useful=40, redone=40, idle=10)),
+            (timeline(lost=((30.0, 50.0), (30.0, 50.0), (40.0, 55.0))), Split(starting=10, useful=55, redone=25, idle=10)),
+            (timeline(lost=((120.0, 130.0), (50.0, 40.0))), Split(starting=10, useful=80, idle=10)),
+            # And then it was lost, preempted, or failed: before its newest checkpoint, across it, after it.
+            (timeline("node_lost", saved_at=60.0, goes_on=True, lost=((30.0, 50.0),)), Split(10, 30, 20 + 30, 10)),
+            (timeline("node_lost", saved_at=40.0, goes_on=True, lost=((30.0, 50.0),)), Split(10, 20, 10 + 50, 10)),
+            (timeline("node_lost", saved_at=30.0, goes_on=True, lost=((30.0, 50.0),)), Split(10, 20, 60, 10)),
+            (timeline("preempted", saved_at=90.0, goes_on=True, lost=((30.0, 50.0),)), Split(10, 60, 20, 10)),
+            (timeline("nan", saved_at=60.0, lost=((30.0, 50.0), (60.0, 80.0))), Split(10, 30, 20, 10, 30)),
+            (timeline("nan", lost=((30.0, 50.0),)), Split(failed=90, idle=10)),
         ],
     )
     def test_says_what_came_of_the_time(self, given_: AttemptTimeline, split: Split) -> None:
@@ -58,13 +76,16 @@ class TestAccount:
         slots=st.integers(1, 64),
         length=st.floats(0, 1e6),
         moments=st.tuples(MOMENTS, MOMENTS, MOMENTS),
+        lost=st.lists(st.tuples(st.floats(-1e3, 1e3), st.floats(-1e3, 1e3)), max_size=4),
         outcome=st.none() | st.sampled_from(Outcome),
         goes_on=st.booleans(),
     )
     def test_adds_up_to_what_was_held(
-        self, slots: int, length: float, moments: tuple[float | None, ...], outcome: str | None, goes_on: bool
+        self, slots: int, length: float, moments: tuple[Any, Any, Any], lost: list[Any], outcome: str | None, goes_on: bool
     ) -> None:
-        split = account(AttemptTimeline(slots, 100.0, 100.0 + length, *moments, outcome, goes_on))
+        split = account(
+            AttemptTimeline(slots, 100.0, 100.0 + length, *moments, outcome=outcome, goes_on=goes_on, lost=tuple(lost))
+        )
         assert split.total == pytest.approx(slots * length, rel=1e-9, abs=1e-6)
         assert min(split.starting, split.useful, split.redone, split.idle, split.failed) >= 0
 
@@ -91,6 +112,55 @@ class TestEnter:
         with database.read() as session:
             known = session.exec(select(Attempt)).one()
             assert (known.first_step_at, known.last_step_at, known.saved_at) == (start + 10, start + 30, start + 20)
+
+    def test_steps_an_attempt_went_back_behind_are_redone(self, database: Database, factory: Factory) -> None:
+        factory.registered()
+        job = factory.running("pretrain", slots=2)
+        factory.update(job, nodes=2)
+        with database.write() as session:
+            attempt = session.exec(select(Attempt)).one()
+            attempt.started_at = start = attempt.started_at - 100.0
+        write(database, record, job.id, 1, Batch([step(1, start + 10.0), step(2, start + 40.0)], 10), start)
+        told = [event for stretch in ((20.0, 40.0), (40.0, 45.0)) for event in went_back(start, *stretch)]
+        write(database, record, job.id, 1, Batch([*told, step(2, start + 60.0)], 20), start)
+        with database.read() as session:
+            (row,) = report(session, Grouping.JOB)
+            (entry,) = list_entries(session, session.get_one(Job, job.id))
+        assert row.has_running
+        assert [row.split.redone, entry.redone] == pytest.approx([100.0, 100.0])
+        write(database, finish, job.id, 1, Outcome.SUCCEEDED)
+        (entry,) = factory.find(select(UsageEntry))
+        split = [entry.starting, entry.useful, entry.redone]
+        assert split == pytest.approx([4 * 10.0, 4 * 25.0, 4 * 25.0])
+
+    def test_each_attempt_has_its_own(self, database: Database, factory: Factory) -> None:
+        factory.registered()
+        job = factory.running("pretrain")
+        start = factory.find(select(Attempt))[0].started_at
+        write(database, record, job.id, 1, Batch(went_back(start, 20.0, 40.0), 10), start)
+        write(database, finish, job.id, 1, Outcome.PREEMPTED)
+        job = factory.claimed(job)
+        with database.read() as session:
+            assert find_lost(session, [job]) == {(job.id, 1): [(start + 20.0, start + 40.0)]}
+        with database.write() as session:
+            session.exec(select(Attempt).where(Attempt.seq == 2)).one().started_at -= 100.0
+        write(database, record, job.id, 2, Batch([step(9, start - 50.0), step(10, start)], 10), start)
+        write(database, finish, job.id, 2, Outcome.SUCCEEDED)
+        assert [entry.redone for entry in factory.find(select(UsageEntry).where(UsageEntry.attempt == 2))] == [0.0]
+
+
+def step(number: int, at: float) -> dict[str, Any]:
+    return {"type": "metric", "step": number, "values": {"loss": 2.0}, "at": at}
+
+
+def went_back(start: float, lost_from: float, lost_until: float) -> list[dict[str, Any]]:
+    """What a recipe tells when it goes back."""
+    stretch = {"lost_from": start + lost_from, "lost_until": start + lost_until}
+    at = start + lost_until
+    return [
+        {"type": "figures", "values": {"rollbacks": 1}, "at": at},
+        {"type": "rolled_back", "from_step": 2, "to_step": 1, "why": "the loss is nan", **stretch, "at": at},
+    ]
 
 
 class TestReport:

@@ -62,6 +62,9 @@ class TestGoBack:
         ]
         assert [(event["rollbacks"], event["max_rollbacks"], event["rank"]) for event in told] == [(1, 3, 0), (2, 3, 0)]
         assert "the loss is nan" in told[0]["why"]
+        # What is lost the first time began with the checkpoint, the second time when it was back there.
+        third, fourth = (next(each["at"] for each in run.events("metric") if each["step"] == step) for step in (3, 4))
+        assert third <= told[0]["lost_from"] <= fourth < told[0]["lost_until"] == told[1]["lost_from"] < told[1]["lost_until"]
         assert "back at step 3; the data of steps 5 to 5 are left out (rollback 1 of at most 3)" in run.logs[0]
         assert run.checkpoints() == ["step-00000003", "step-00000006", "step-00000007"]
         assert not (run.folder / "rollback").exists()

@@ -21,7 +21,7 @@ class GpuHours(Documented):
     useful: float
     """Steps that were kept."""
     redone: float
-    """Steps after the last checkpoint of an attempt that was lost or stopped."""
+    """Steps after the last checkpoint of an attempt that was lost or stopped, and those a training went back behind by itself."""
     starting: float
     """From the claim to the first step."""
     idle: float

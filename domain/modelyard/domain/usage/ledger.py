@@ -1,6 +1,6 @@
 """Entries of the ledger: one for each attempt that ended."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, cast
 
@@ -12,14 +12,18 @@ from modelyard.domain.scheduling.quotas import month_start
 from modelyard.domain.specs import KINDS
 from modelyard.domain.usage.accounting import AttemptTimeline, Split, account
 from modelyard.domain.usage.periods import day_of
+from modelyard.domain.usage.rollbacks import Stretch, find_lost
 from modelyard.domain.usage.tables import UsageDay, UsageEntry
 
 SUMMED = ("waiting_seconds", "starting", "useful", "redone", "idle", "failed")
 """Columns that entries and days share."""
 
 
-def timeline_of(job: Job, attempt: Attempt, now: float, goes_on: bool = False) -> AttemptTimeline:
-    """The moments of an attempt. A service is useful from when it answered until it ended; it saves nothing."""
+def timeline_of(job: Job, attempt: Attempt, now: float, goes_on: bool = False, lost: Sequence[Stretch] = ()) -> AttemptTimeline:
+    """The moments of an attempt; `lost`: see `find_lost`.
+
+    A service is useful from when it answered until it ended; it saves nothing.
+    """
     finished = attempt.finished_at or now
     first, last, saved = attempt.first_step_at, attempt.last_step_at, attempt.saved_at
     if KINDS[job.kind].is_service:
@@ -34,12 +38,13 @@ def timeline_of(job: Job, attempt: Attempt, now: float, goes_on: bool = False) -
         saved_at=saved,
         outcome=attempt.outcome,
         goes_on=goes_on,
+        lost=tuple(lost),
     )
 
 
-def make_entry(job: Job, attempt: Attempt, now: float, goes_on: bool = False) -> UsageEntry:
+def make_entry(job: Job, attempt: Attempt, now: float, goes_on: bool = False, lost: Sequence[Stretch] = ()) -> UsageEntry:
     """The entry of an attempt; of a running one, as it would be if it ended well now. Pure."""
-    timeline = timeline_of(job, attempt, now, goes_on)
+    timeline = timeline_of(job, attempt, now, goes_on, lost)
     split: Split = account(timeline)
     return UsageEntry(
         attempt_id=attempt.id,
@@ -57,7 +62,8 @@ def make_entry(job: Job, attempt: Attempt, now: float, goes_on: bool = False) ->
 
 def enter(session: Session, job: Job, attempt: Attempt, goes_on: bool) -> UsageEntry:
     """Write the entry of an attempt that has just ended, in the transaction that ends it and has charged its project."""
-    entry = make_entry(job, attempt, attempt.finished_at or attempt.started_at, goes_on)
+    lost = find_lost(session, [job]).get((job.id, attempt.seq), [])
+    entry = make_entry(job, attempt, attempt.finished_at or attempt.started_at, goes_on, lost)
     book(session, entry, job.kind)
     return entry
 

@@ -11,6 +11,7 @@ from modelyard.domain.projects.tables import Project
 from modelyard.domain.usage.accounting import Split
 from modelyard.domain.usage.ledger import make_entry
 from modelyard.domain.usage.periods import Period, split_period
+from modelyard.domain.usage.rollbacks import find_lost
 from modelyard.domain.usage.sums import BY_DAY, SPLIT_NAMES, Grouping, Scope, UsageRow, sum_days, sum_entries
 from modelyard.domain.usage.tables import UsageEntry
 from modelyard.kit.database import read_clock
@@ -62,8 +63,8 @@ def list_entries(session: Session, job: Job) -> Sequence[UsageEntry]:
     """The entries of a job's attempts, oldest first; a running one as it would be now."""
     ended = session.exec(select(UsageEntry).where(UsageEntry.job_id == job.id).order_by(col(UsageEntry.attempt))).all()
     running = session.exec(select(Attempt).where(Attempt.job_id == job.id, col(Attempt.outcome).is_(None))).all()
-    now = read_clock(session)
-    return [*ended, *(make_entry(job, attempt, now) for attempt in running)]
+    now, lost = read_clock(session), find_lost(session, [job])
+    return [*ended, *(make_entry(job, attempt, now, lost=lost.get((job.id, attempt.seq), ())) for attempt in running)]
 
 
 def _running(session: Session, grouping: Grouping, scope: Scope, period: Period) -> Iterable[UsageRow]:
@@ -77,8 +78,10 @@ def _running(session: Session, grouping: Grouping, scope: Scope, period: Period)
         col(Attempt.seq) == col(Job.attempt),
         col(Project.id) == col(Job.project_id),
     )
-    for job, attempt, project in session.exec(scope.narrow(query, Job)).all():
-        entry = make_entry(job, attempt, now)
+    found = session.exec(scope.narrow(query, Job)).all()
+    lost = find_lost(session, [job for job, *_ in found])
+    for job, attempt, project in found:
+        entry = make_entry(job, attempt, now, lost=lost.get((job.id, attempt.seq), ()))
         split = Split(*(getattr(entry, name) for name in SPLIT_NAMES))
         yield UsageRow(_key_of(grouping, job, attempt, project, now), attempt.accelerator, 1, entry.waiting_seconds, split, True)
 

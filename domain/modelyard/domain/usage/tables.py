@@ -29,7 +29,7 @@ class UsageEntry(SQLModel, table=True):
     useful: float = Field(default=0.0, sa_type=Double)
     """Work that was kept."""
     redone: float = Field(default=0.0, sa_type=Double)
-    """Work after the last checkpoint, done again by a later attempt."""
+    """Work after the last checkpoint, done again by a later attempt, or by the same one that went back behind it."""
     idle: float = Field(default=0.0, sa_type=Double)
     """Slots held and nothing done: saving to leave, storing results, hanging."""
     failed: float = Field(default=0.0, sa_type=Double)

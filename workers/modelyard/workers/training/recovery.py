@@ -66,22 +66,23 @@ class Recovery:
 
     def _go_back(self, progress: Progress, verdict: Verdict, bad: tuple[int, int], rank: int | None, rows: list[int]) -> None:
         broke_at = progress.step
-        held = self._saver.go_back()
+        back = self._saver.go_back()
+        held = back.progress
         # What lies before the state is learned already. It can be in a spike where the run was stopped in the midst of one.
         first = max(bad[0], data_step_of(held.step, progress.skipped))
         last = max(bad[1], first + self._spec.skip_steps - 1)
         kept = {"skipped": add_span(progress.skipped, [first, last]), "rollbacks": progress.rollbacks + 1}
         for each in fields(Progress):
             setattr(progress, each.name, kept.get(each.name, getattr(held, each.name)))
+        self._run.figures(rollbacks=progress.rollbacks)  # first: the ledger looks for the event where it finds the figure
         self._tell(
             "rolled_back",
             f"{verdict.why} at step {broke_at}{_place(rank)}: back at step {held.step}; the data of steps {first + 1} to "
             f"{last + 1} are left out (rollback {progress.rollbacks} of at most {self._spec.max_rollbacks})",
             from_step=broke_at, to_step=held.step, why=verdict.why, rank=rank, rows=rows[:ROWS_TOLD],
             skipped_data_steps=[first + 1, last + 1], rollbacks=progress.rollbacks, max_rollbacks=self._spec.max_rollbacks,
+            lost_from=back.lost_from, lost_until=back.lost_until,
         )  # fmt: skip
-
-        self._run.figures(rollbacks=progress.rollbacks)
 
     def _describe(self, progress: Progress, verdict: Verdict, rank: int | None, rows: list[int]) -> str:
         named = ", ".join(map(str, rows[:ROWS_NAMED])) + (", …" if len(rows) > ROWS_NAMED else "")

@@ -31,6 +31,8 @@ class Held:
     copied: Any
     """See `wait_for_copies`."""
     progress: Progress
+    at: float
+    """When the run was there, or came back there last: seconds since the epoch. Steps since then are lost when it goes back."""
 
 
 def restore(run: Run[Any], engine: Any, held: Held, *, is_strict: bool) -> None:

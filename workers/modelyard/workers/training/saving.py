@@ -8,7 +8,7 @@ import shutil
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -29,6 +29,15 @@ PATIENCE_SECONDS = 900.0
 LOOK_SECONDS = 0.02
 WRITER_NICENESS = 10
 """On CPUs the steps go first."""
+
+
+@dataclass(frozen=True)
+class Return:
+    """Where a run went back to, and the stretch of time whose steps are lost by it, in seconds since the epoch."""
+
+    progress: Progress
+    lost_from: float
+    lost_until: float
 
 
 class Saver:
@@ -80,14 +89,16 @@ class Saver:
         if self._run.local_rank == 0:
             shutil.rmtree(folder)
 
-    def go_back(self) -> Progress:
+    def go_back(self) -> Return:
         """Make the engine what it was when it was last saved or held; return where it stood. All ranks together."""
         self.wait()
         assert self._held is not None, "nothing was saved or held"
         self._run.phase("load")
         restore(self._run, self._engine, self._held, is_strict=not self._exclude_frozen)
         self._run.phase("step")
-        return self._held.progress
+        lost_from = self._held.at
+        self._held = replace(self._held, at=time.time())
+        return Return(self._held.progress, lost_from, self._held.at)
 
     def _copy(self, folder: Path, progress: Progress) -> Held:
         """Copy the state into memory; the copy before is gone."""
@@ -95,7 +106,7 @@ class Saver:
         self._engine.save_checkpoint(
             str(folder), ENGINE_STATE, self._names, save_latest=False, exclude_frozen_parameters=self._exclude_frozen
         )
-        self._held = Held(self._copier.hand_over(), mark_copies(), replace(progress))
+        self._held = Held(self._copier.hand_over(), mark_copies(), replace(progress), time.time())
         return self._held
 
     def wait(self) -> None:
