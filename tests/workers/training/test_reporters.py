@@ -1,8 +1,11 @@
 """Metrics in other trackers: TensorBoard's files as TensorBoard reads them, and trackers that fail."""
 
+import json
 from collections.abc import Callable
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
+from sqlite3 import connect
 from typing import Any
 
 import pytest
@@ -110,6 +113,18 @@ class TestOptionalTrackers:
         content = kept.read_bytes()
         assert b"train/loss" in content
         assert b"eval/loss" in content
+
+    def test_trackio_has_every_step(
+        self, tiny_model: Path, chat_dataset: Path, tmp_path: Path, recipe: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if find_spec("trackio") is None:
+            pytest.skip("trackio is not installed; pip install 'modelyard[reporters]'")
+        monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+        train(recipe, document(tiny_model, chat_dataset, "trackio"))
+        with closing(connect(tmp_path / "trackio" / "modelyard.db")) as kept:
+            points = [json.loads(values) for (values,) in kept.execute("SELECT metrics FROM metrics ORDER BY id")]
+        losses = {event["step"]: event["values"]["loss"] for event in recipe.events("metric") if "loss" in event["values"]}
+        assert {point["train/global_step"]: point["train/loss"] for point in points if "train/loss" in point} == losses
 
 
 class TestTrackersThatFail:
