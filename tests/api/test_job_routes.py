@@ -236,6 +236,30 @@ class TestLook:
         assert get(path).json()["figures"] == {"loss": None}
         assert [event["type"] for event in get(f"{path}/events").json()["data"]] == ["state", "state", "figures"]
 
+    def test_events_in_words_newest_first_and_page_by_page(self, api_on_both: Api) -> None:
+        job, other = (api_on_both.factory.running() for _ in range(2))
+        told: list[dict[str, Any]] = [
+            {"type": "phase", "name": "step"},
+            {"type": "checkpoint", "step": 3},
+            {"type": "phase", "name": "save"},
+        ]
+        write(api_on_both.factory.database, record, job.id, 1, Batch([{**each, "at": 1.0} for each in told], 10), 3.0)
+        write(api_on_both.factory.database, record, other.id, 1, Batch([{"type": "checkpoint", "step": 9, "at": 1.0}], 10), 3.0)
+
+        def ask(query: str) -> dict[str, Any]:
+            return dict(api_on_both.client.get(f"/v1/jobs/{job.id}/events?{query}").json())
+
+        def words(page: dict[str, Any]) -> list[str]:
+            return [event["what"] for event in page["data"]]
+
+        assert words(ask("")) == ["submitted", "started", "phase", "saved", "phase"]
+        assert words(ask("brief=true")) == ["submitted", "started", "saved"]
+        first = ask("order=desc&brief=true&limit=2")
+        assert (words(first), first["has_more"]) == (["saved", "started"], True)
+        assert first["data"][0]["why"] == "a checkpoint at step 3"
+        rest = ask(f"order=desc&brief=true&limit=2&after={first['next']}")
+        assert (words(rest), rest["has_more"]) == (["submitted"], False)
+
     def test_explain(self, api: Api) -> None:
         waiting = api.create()["id"]
         explained = api.client.get(f"/v1/jobs/{waiting}/explain").json()

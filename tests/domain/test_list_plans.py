@@ -17,10 +17,11 @@ from modelyard.domain.jobs.repository import (
     list_metrics,
     list_unrung,
     list_with_fingerprint,
+    newest_events,
 )
 from modelyard.domain.jobs.retention import list_unjudged
 from modelyard.domain.jobs.submission import Submission, submit_many
-from modelyard.domain.jobs.tables import Checkpoint, Job, MetricPoint
+from modelyard.domain.jobs.tables import Checkpoint, Job, JobEvent, MetricPoint
 from modelyard.domain.jobs.tallies import count_claimable
 from modelyard.kit.database import Database
 
@@ -108,6 +109,20 @@ def test_points_of_one_job_among_those_of_all(factory: Factory) -> None:
             look(session, ids[0])
         plan = [step for each in seen for step in explain(factory.database, *each)]
         assert [step for step in plan if "ix_metric_point_job" in step], (name, plan)
+
+
+def test_events_of_one_job_among_those_of_all(factory: Factory) -> None:
+    requests = [Submission(factory.project_id, request_of())] * 20
+    ids = [row["id"] for row in write(factory.database, submit_many, [requests])[0]]
+    rows = [{"job_id": id_, "attempt": 1, "type": "phase", "data": {}, "created_at": 1.0} for id_ in ids for _ in range(200)]
+    with factory.database.engine.begin() as connection:
+        connection.execute(insert(JobEvent), rows)
+        connection.execute(text("ANALYZE"))
+    for is_brief in (False, True):
+        with statements(factory.database) as seen, factory.database.read() as session:
+            newest_events(session, ids[0], 2000, 9, is_brief)
+        plan = [step for each in seen for step in explain(factory.database, *each)]
+        assert [step for step in plan if "ix_job_event_job" in step], (is_brief, plan)
 
 
 def test_each_by_its_index(crowd: tuple[Database, str, str]) -> None:

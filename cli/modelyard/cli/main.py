@@ -10,6 +10,7 @@ from modelyard.cli.commands import (
     checkpoints,
     datasets,
     decisions,
+    events,
     jobs,
     planning,
     platform,
@@ -34,6 +35,7 @@ app = typer.Typer(
 platform.register(app)
 jobs.register(app)
 planning.register(app)
+events.register(app)
 decisions.register(app)
 reproduction.register(app)
 checkpoints.register(app)

@@ -54,6 +54,29 @@ class TestWatchJob:
         yard.end(job, attempt)
         expect(visit.page.get_by_role("heading", level=1)).to_contain_text("succeeded")
 
+    def test_events_come_in_words_newest_first(self, visit: Visit, yard: Yard) -> None:
+        job = yard.submit(prepare("events"))
+        attempt = yard.begin(job)
+        visit.open_with_clock(f"/jobs/{job.id}")
+        events = visit.page.get_by_role("region", name="Events").get_by_role("listitem")
+        expect(events).to_have_count(2)
+        told = {"type": "rolled_back", "from_step": 9, "to_step": 6, "why": f"the loss is nan {ATTACK}"}
+        yard.report(job, attempt, told, {"type": "phase", "name": "step"})
+        visit.look_again()
+        expect(events).to_have_count(3)
+        expect(events.first).to_contain_text("attempt 1 rolled back the loss is nan")
+        expect(events.first).to_contain_text(f"{ATTACK} at step 9: back at step 6")
+        yard.report(job, attempt, *[{"type": "checkpoint", "step": step} for step in range(20)])
+        visit.page.set_viewport_size({"width": 390, "height": 800})
+        visit.look_again()
+        expect(events).to_have_count(8)
+        visit.page.get_by_role("link", name="All events").click()
+        expect(visit.page.get_by_role("heading", level=1)).to_contain_text("Events")
+        expect(events).to_have_count(23)
+        assert visit.page.locator("main img, main script").count() == 0
+        assert visit.page.evaluate("document.documentElement.scrollWidth") <= 390
+        yard.end(job, attempt)
+
     def test_the_log_follows_its_end_and_a_finished_page_rests(self, visit: Visit, yard: Yard) -> None:
         job = yard.submit(prepare("log"))
         attempt = yard.begin(job)

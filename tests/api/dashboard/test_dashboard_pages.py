@@ -1,5 +1,6 @@
 """What stands on the pages, read as text."""
 
+import re
 import time
 from collections.abc import Callable
 
@@ -31,6 +32,29 @@ class TestShowJob:
         assert "What to do" in text
         assert "Traceback: line 9" in text
         assert "1\u202f234\u202f567" in text
+
+    def test_its_events_in_words_the_newest_here_and_all_on_a_page(self, yard: Yard, log_in: LogIn) -> None:
+        job = yard.submit(prepare("eventful"))
+        attempt = yard.begin(job)
+        saved = [{"type": "checkpoint", "step": step} for step in range(1, 13)]
+        yard.report(job, attempt, {"type": "phase", "name": "load"}, *saved)
+        yard.end(job, attempt, Outcome.PREEMPTED)
+        client = log_in("read")
+        shown = client.get(f"/jobs/{job.id}").text.partition('aria-label="Events"')[2].partition("</section>")[0]
+        assert shown.index("<b>queued again</b>") < shown.index("a checkpoint at step 12") < shown.index("a checkpoint at step 6")
+        assert "a checkpoint at step 5" not in shown
+        assert "<b>phase</b>" not in shown
+        assert f"/jobs/{job.id}/events" in shown
+        first = client.get(f"/jobs/{job.id}/events?limit=10").text
+        after = re.search(r"\?after=(\d+)", first)
+        assert after
+        rest = client.get(f"/jobs/{job.id}/events?limit=10&after={after[1]}").text
+        whole = [first.count(f"at step {step}<") + rest.count(f"at step {step}<") for step in range(1, 13)]
+        assert whole == [1] * 12
+        assert "<b>submitted</b>" in rest
+        assert "after=" not in rest
+        assert client.get("/jobs/job_none/events").status_code == 404
+        log_in("write").post(f"/jobs/{job.id}/cancel")
 
     def test_an_unknown_job_is_a_page(self, log_in: LogIn) -> None:
         answer = log_in("read").get("/jobs/job_none")

@@ -6,6 +6,7 @@ from fastapi import BackgroundTasks, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from modelyard.api.dashboard.charts import make_charts
+from modelyard.api.dashboard.events import tell_newest
 from modelyard.api.dashboard.log_tail import read_tail
 from modelyard.api.dashboard.rendering import page
 from modelyard.api.dashboard.routes import back_to, make_router
@@ -13,6 +14,7 @@ from modelyard.api.dashboard.session import Editor, SameOrigin, Viewer
 from modelyard.api.dashboard.usage import make_segments
 from modelyard.api.dependencies import PageDep, PlatformDep
 from modelyard.api.jobs import endpoints
+from modelyard.api.jobs.endpoints import Cursor
 from modelyard.domain.jobs import repository
 from modelyard.domain.jobs.checkpoints import list_views
 from modelyard.domain.jobs.curves import newest_point, read_curves
@@ -24,6 +26,8 @@ from modelyard.domain.usage.repository import report
 from modelyard.domain.usage.sums import Grouping
 
 router = make_router()
+NEWEST_EVENTS = 8
+"""On the job's own page; all are on the page of its events."""
 
 
 @router.get("/jobs")
@@ -62,16 +66,33 @@ def show_job(request: Request, job_id: str, platform: PlatformDep, viewer: Viewe
             attempts=repository.list_attempts(session, job_id),
             checkpoints=list_views(session, job),
             log=read_tail(session, job_id),
+            events=tell_newest(session, job_id, limit=NEWEST_EVENTS + 1),
+            shown_events=NEWEST_EVENTS,
             newer=repository.find_newer(session, job_id),
             trial=find_trial_of(session, job_id),
             usage=[(row, make_segments(row, row.split.total)) for row in spent],
         )
 
 
-@router.get("/jobs/{job_id}/curves")
-def get_curves(
-    job_id: str, platform: PlatformDep, viewer: Viewer, after: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0
+@router.get("/jobs/{job_id}/events")
+def show_events(
+    request: Request,
+    job_id: str,
+    platform: PlatformDep,
+    viewer: Viewer,
+    after: Cursor = 0,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> Response:
+    """All that happened to a job, newest first."""
+    with platform.database.read() as session:
+        job = repository.get_job_or_raise(session, viewer.project_id, job_id)
+        events = tell_newest(session, job_id, after, limit + 1)
+    older = events[limit - 1].id if len(events) > limit else None
+    return page(request, "events", viewer, job=job, events=events[:limit], older=older, is_newest=not after)
+
+
+@router.get("/jobs/{job_id}/curves")
+def get_curves(job_id: str, platform: PlatformDep, viewer: Viewer, after: Cursor = 0) -> Response:
     """The job's charts as JSON; 204 if nothing came since the point `after`."""
     with platform.database.read() as session:
         job = repository.get_job_or_raise(session, viewer.project_id, job_id)

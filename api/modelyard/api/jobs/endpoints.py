@@ -1,6 +1,6 @@
 """Routes of jobs."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, BackgroundTasks, Header, Query, Response
 from fastapi.responses import StreamingResponse
@@ -166,17 +166,19 @@ def list_events(
     caller: Reader,
     after: Cursor = 0,
     limit: Count = 200,
+    order: Annotated[Literal["asc", "desc"], Query(description="Oldest or newest first; a stream is always `asc`")] = "asc",
+    brief: Annotated[bool, Query(description="Without phases and figures, which a recipe may tell often; lists only")] = False,
     accept: Annotated[str, Header()] = "application/json",
     last_event_id: Annotated[int | None, Header(ge=0, le=2**63 - 1)] = None,
 ) -> Any:
-    """Events in order; with `Accept: text/event-stream` as a live stream that `Last-Event-ID` resumes."""
+    """Events in order, each in words too; with `Accept: text/event-stream` as a live stream that `Last-Event-ID` resumes."""
     with platform.database.read() as session:
         repository.get_job_or_raise(session, caller.project_id, job_id)
         if "text/event-stream" in accept.lower():
             stream = stream_events(platform, job_id, last_event_id or after)
             return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
-        rows = repository.list_events(session, job_id, after, limit + 1)
-        return make_page(rows, limit, EventPublic.model_validate)
+        look = repository.newest_events if order == "desc" else repository.list_events
+        return make_page(look(session, job_id, after, limit + 1, brief), limit, EventPublic.of)
 
 
 @router.get("/{job_id}/metrics")

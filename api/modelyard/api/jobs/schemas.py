@@ -1,11 +1,14 @@
 """Jobs as clients see them."""
 
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from modelyard.api.times import Time
 from modelyard.domain.jobs.bodies import EXAMPLE, JobCreate
+from modelyard.domain.jobs.narration import narrate
+from modelyard.domain.jobs.tables import JobEvent
+from modelyard.kit.documented import Documented
 
 T = TypeVar("T")
 
@@ -134,16 +137,37 @@ class AttemptPublic(BaseModel):
     finished_at: Time | None
 
 
-class EventPublic(BaseModel):
+EVENT_EXAMPLE: dict[str, JsonValue] = {
+    "id": 412,
+    "attempt": 2,
+    "type": "asked_to_leave",
+    "data": {"reason": "preempted", "for_priority": 80},
+    "what": "asked to leave",
+    "why": "preempted: for a job of priority 80",
+    "created_at": "2026-03-01T09:12:44Z",
+}
+
+
+class EventPublic(Documented):
     """Something that happened to a job."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = ConfigDict(json_schema_extra={"examples": [EVENT_EXAMPLE]})
 
     id: int
     attempt: int
     type: str
     data: dict[str, Any]
+    what: str
+    """The event in two or three words."""
+    why: str
+    """The reason in words; empty where there is nothing to add."""
     created_at: Time
+
+    @classmethod
+    def of(cls, event: JobEvent) -> Self:
+        """An event as clients see it."""
+        told = narrate(event.type, event.data)
+        return cls(**event.model_dump(exclude={"job_id"}), what=told.what, why=told.why)
 
 
 class MetricPublic(BaseModel):

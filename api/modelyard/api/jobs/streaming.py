@@ -37,5 +37,5 @@ async def stream_events(platform: Platform, job_id: str, after: int) -> AsyncIte
 def _look(platform: Platform, job_id: str, after: int) -> tuple[Sequence[EventPublic], bool]:
     with platform.database.read() as session:
         job = find_job(session, job_id)
-        events = [EventPublic.model_validate(event) for event in list_events(session, job_id, after)]
+        events = [EventPublic.of(event) for event in list_events(session, job_id, after)]
     return events, job is None or JobState(job.state).is_finished()

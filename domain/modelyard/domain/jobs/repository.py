@@ -9,6 +9,7 @@ from sqlmodel import Session, col, select
 
 from modelyard.domain.errors import NotFound
 from modelyard.domain.jobs.lifecycle import ACTIVE, JobState
+from modelyard.domain.jobs.narration import DETAILS
 from modelyard.domain.jobs.tables import QUEUED, SUCCEEDED, Attempt, Checkpoint, Job, JobEvent, LogChunk, MetricPoint
 from modelyard.kit.database import database_now, read_clock
 
@@ -121,10 +122,21 @@ def _input_ids(job: Job) -> dict[str, str]:
     return {place: given["id"] for place, given in job.inputs.items()}
 
 
-def list_events(session: Session, job_id: str, after: int = 0, limit: int = 200) -> Sequence[JobEvent]:
-    """In order of id, those after `after`."""
-    events: Sequence[JobEvent] = session.exec(_after(JobEvent, job_id, after, limit)).all()
+def list_events(session: Session, job_id: str, after: int = 0, limit: int = 200, is_brief: bool = False) -> Sequence[JobEvent]:
+    """In order of id, those after `after`; `is_brief`: without the details recipes tell."""
+    query = _after(JobEvent, job_id, after, limit)
+    events: Sequence[JobEvent] = session.exec(query.where(col(JobEvent.type).not_in(DETAILS)) if is_brief else query).all()
     return events
+
+
+def newest_events(session: Session, job_id: str, before: int = 0, limit: int = 200, is_brief: bool = False) -> Sequence[JobEvent]:
+    """Newest first, those before the id `before` if given; `is_brief`: without the details recipes tell."""
+    query = select(JobEvent).where(JobEvent.job_id == job_id)
+    if before:
+        query = query.where(col(JobEvent.id) < before)
+    if is_brief:
+        query = query.where(col(JobEvent.type).not_in(DETAILS))
+    return session.exec(query.order_by(col(JobEvent.id).desc()).limit(limit)).all()
 
 
 def list_logs(session: Session, job_id: str, after: int = 0, limit: int = 500) -> Sequence[LogChunk]:
