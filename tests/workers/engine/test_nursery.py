@@ -26,6 +26,7 @@ from modelyard.workers.engine.attempts import Engine
 from modelyard.workers.engine.capacity import Capacity
 from modelyard.workers.engine.handover import Handover
 from modelyard.workers.engine.nursery import Nursery
+from modelyard.workers.engine.orders import Plan
 from modelyard.workers.engine.parent_keeper import ParentKeeper
 from modelyard.workers.engine.processes import EXIT_ALREADY_RUNNING, find_tagged, kill_tagged, run_folder, start_runner, tag_of
 from modelyard.workers.engine.warm_parent import NotForkable, check_forkable
@@ -288,6 +289,7 @@ class TestWait:
         monkeypatch.setattr(parent_keeper, "WARM_UP_SECONDS", 300.0)
         nursery = Nursery(cot.settings, ["prepare"], has_gpus=False)
         light = nursery.keepers()[-1]
+        light.tell(Plan({}, ["recipes_to_watch"], []))  # at once: it is in the registry only where it was imported
         engine = Engine(cot.settings, cot.factory.database, Capacity(cot.pool), "new@host", nursery=nursery)
         job = cot.factory.job("prepare")
         runners: list[Any] = []
@@ -307,6 +309,22 @@ class TestWait:
         assert [type(runner) for runner in runners] == [WarmRunner]
         assert cot.factory.get(Job, job.id).state == "succeeded"
 
+    def test_a_parent_opens_before_it_has_imported_all(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "waiting_import.py").write_text(
+            f"import pathlib, time\nwhile not pathlib.Path({str(tmp_path / 'go')!r}).exists(): time.sleep(0.01)"
+        )
+        monkeypatch.setenv("PYTHONPATH", f"{os.environ.get('PYTHONPATH', '')}:{tmp_path}")
+        keeper = ParentKeeper()
+        keeper.start()
+        try:
+            keeper.tell(Plan({}, [], ["waiting_import"]))
+            assert keeper.is_open.wait(60)
+            assert not keeper.is_ready.is_set()
+            (tmp_path / "go").touch()
+            assert keeper.is_ready.wait(60)
+        finally:
+            keeper.stop()
+
 
 class TestForkSafety:
     def test_a_light_parent_has_one_thread(self, cot: Cot) -> None:
@@ -323,12 +341,17 @@ class TestForkSafety:
         assert NotForkable.__name__ in done.stderr
         assert check_forkable.__name__ in done.stderr
 
-    def test_a_parent_that_cannot_be_one_is_not_tried_again(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("is_first", [True, False])
+    def test_a_parent_that_cannot_be_one_is_not_tried_again(
+        self, is_first: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         (tmp_path / "threading_import.py").write_text(
             "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()"
         )
-        environment = {**os.environ, "PYTHONPATH": f"{os.environ.get('PYTHONPATH', '')}:{tmp_path}"}
-        keeper = ParentKeeper(("threading_import",), environment)
+        monkeypatch.setenv("PYTHONPATH", f"{os.environ.get('PYTHONPATH', '')}:{tmp_path}")
+        modules = ["threading_import"]
+        keeper = ParentKeeper()
+        keeper.tell(Plan({}, modules if is_first else [], [] if is_first else modules))
         keeper.start()
         keeper.join(timeout=60)
         assert not keeper.is_alive()

@@ -31,16 +31,23 @@ def run(
     gpus: Annotated[str, typer.Option(help="GPUs it lends to jobs, e.g. 0,1 or 0-7.")] = "",
 ) -> None:
     """Run a worker for some stages on this machine, or drain one."""
-    from modelyard.cli.commands.processes import start
+    import importlib
+    import sys
+
     from modelyard.cli.errors import WrongUsage
-    from modelyard.cli.worker_options import parse_gpus, parse_stages
+    from modelyard.kit.garbage import without_collections
 
     if context.invoked_subcommand is not None:
         return
     if stages is None:
         raise WrongUsage("--stages is missing: name the stages to serve, e.g. modelyard worker --stages finetune,pretrain")
-    chosen = parse_stages(stages)
-    start("modelyard.workers.main", name or "-".join(chosen), chosen, slots, parse_gpus(gpus))
+    room = importlib.import_module("modelyard.workers.main")  # by name: the rooms do not import each other
+    parent = room.start_parent()  # before anything else is imported, which takes as long as the parent takes
+    with without_collections():
+        from modelyard.cli.worker_options import parse_gpus, parse_stages
+
+        chosen = parse_stages(stages)
+    sys.exit(room.main(name or "-".join(chosen), chosen, slots, parse_gpus(gpus), parent))
 
 
 def drain(

@@ -11,30 +11,16 @@ from typing import TYPE_CHECKING
 from modelyard.domain.specs.registry import KINDS
 from modelyard.kit.settings import Settings
 from modelyard.kit.slots import HeldSlots
-from modelyard.workers.engine.orders import Order, Papers, write_papers
+from modelyard.workers.engine.orders import Order, Papers, Plan, write_papers
 from modelyard.workers.engine.parent_keeper import ParentKeeper
 from modelyard.workers.engine.processes import run_folder, runner_environment, tag_of
 from modelyard.workers.engine.warm_runner import WarmRunner
 from modelyard.workers.registry import HEAVY, ONLINE, RECIPES
-from modelyard.workers.runner.rank_environment import library_settings, without_secrets
+from modelyard.workers.runner.rank_environment import library_settings
 
 if TYPE_CHECKING:  # SQLAlchemy would hold up the start of the light parent, which imports it too
     from modelyard.domain.jobs.tables import Job
     from modelyard.workers.engine.handover import Handover
-
-QUIET_LIBRARIES = {
-    # One thread, so that no pool is started whose threads a fork would lose; ranks set their own number.
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "OMP_WAIT_POLICY": "passive",
-    "JE_ARROW_MALLOC_CONF": "background_thread:false",
-    # torch.cuda.is_available() asks the driver's library without starting CUDA.
-    "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "TQDM_DISABLE": "1",
-    "TRANSFORMERS_VERBOSITY": "error",
-}
 
 
 @dataclass(frozen=True)
@@ -48,23 +34,29 @@ class _Parents:
 class Nursery:
     """Forks runners for a worker, if it can."""
 
-    def __init__(self, settings: Settings, stages: list[str], has_gpus: bool) -> None:
+    def __init__(self, settings: Settings, stages: list[str], has_gpus: bool, light: ParentKeeper | None = None) -> None:
+        """`light`: the keeper of the light parent, if it was started already."""
         self._settings = settings
         self._lock = threading.Lock()
         self._is_over = False
         kinds = [name for name, kind in KINDS.items() if kind.stage in stages]
-        heavy = tuple(dict.fromkeys(module for kind in kinds for module in HEAVY.get(kind, ())))
-        recipes = tuple(RECIPES[kind] for kind in kinds)
+        heavy = list(dict.fromkeys(module for kind in kinds for module in HEAVY.get(kind, ())))
+        recipes = [RECIPES[kind] for kind in kinds]
         accelerator = "gpu" if has_gpus else "cpu"
         environment = _environment(settings, accelerator)
         self._parents = _Parents(
-            ParentKeeper(recipes, environment), ParentKeeper((*heavy, *recipes), environment) if heavy else None, accelerator
+            _keep(Plan(environment, [], recipes), light),
+            _keep(Plan(environment, [*heavy, *recipes], [])) if heavy else None,
+            accelerator,
         )
 
     def start(self) -> None:
         """Begin to import what is wanted ahead of any job."""
-        if self._settings.warm_parents != "never":
-            self._parents.light.start()
+        light = self._parents.light
+        if self._settings.warm_parents == "never":
+            light.stop()
+        elif light.ident is None:
+            light.start()
         if self._settings.warm_parents == "always":
             self._start_heavy()
 
@@ -124,10 +116,14 @@ class Nursery:
         )
 
 
+def _keep(plan: Plan, keeper: ParentKeeper | None = None) -> ParentKeeper:
+    keeper = keeper or ParentKeeper()
+    keeper.tell(plan)
+    return keeper
+
+
 def _environment(settings: Settings, accelerator: str) -> dict[str, str]:
     return {
-        **without_secrets(os.environ),
         **library_settings(settings.folder("cache"), is_online=False),
-        **QUIET_LIBRARIES,
         "DS_ACCELERATOR": "cuda" if accelerator == "gpu" else "cpu",
     }

@@ -44,14 +44,31 @@ class Ended:
 
 
 @dataclass(frozen=True)
+class Plan:
+    """What a parent is for. It comes while the parent imports what any needs."""
+
+    environment: dict[str, str]
+    """Variables libraries read when they are imported."""
+    modules: list[str]
+    """Imported before anything is forked."""
+    later: list[str]
+    """Imported while there is no order; who is forked before that imports what it needs itself."""
+
+
+@dataclass(frozen=True)
+class Open:
+    """It can fork, and goes on to import."""
+
+
+@dataclass(frozen=True)
 class Ready:
     """All imports are done."""
 
     megabytes: int
 
 
-Message = Order | Born | Ended | Ready
-_TYPES: dict[str, type[Message]] = {type_.__name__: type_ for type_ in (Order, Born, Ended, Ready)}
+Message = Order | Born | Ended | Plan | Open | Ready
+_TYPES: dict[str, type[Message]] = {type_.__name__: type_ for type_ in (Order, Born, Ended, Plan, Open, Ready)}
 
 
 def send(channel: socket.socket, message: Message, descriptors: tuple[int, ...] = ()) -> None:

@@ -6,13 +6,14 @@ not: each is a session of its own. If the parent dies, the worker starts runners
 
 import argparse
 import contextlib
-import gc
 import importlib
 import os
 import select
 import socket
 import sys
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from setproctitle import setproctitle
@@ -24,7 +25,9 @@ from modelyard.workers.engine.orders import (
     EXIT_NOT_FORKABLE,
     Born,
     Ended,
+    Open,
     Order,
+    Plan,
     Ready,
     read_papers,
     receive,
@@ -40,6 +43,10 @@ from modelyard.workers.runner.waiting import WaitingRank, fork_ranks
 
 SPARE_AFTER_SECONDS = 0.5
 """Without an order for so long, a spare is forked again: not while the job just started wants the processor."""
+OPENING_SECONDS = 0.05
+"""A job that waited for the parent is forked before anything else is imported: its order comes so soon."""
+CONNECTIONS = ("psycopg", "sqlalchemy.dialects.postgresql.psycopg")
+"""What a runner imports when it connects to PostgreSQL."""
 
 
 class NotForkable(RuntimeError):
@@ -50,26 +57,37 @@ def main() -> int:
     """Import, then serve until the worker is gone."""
     parser = argparse.ArgumentParser(description="Fork runners (started by a worker).")
     parser.add_argument("--channel", type=int, required=True)
-    parser.add_argument("--modules", required=True)
     given = parser.parse_args()
     die_with_parent()
     # The title is written over the arguments; they are found only as long as nobody has changed the environment.
     setproctitle(f"{__spec__.name if __spec__ else __name__} of process {os.getppid()}")
     channel = socket.socket(fileno=given.channel)
     channel.set_inheritable(False)
+    received = receive(channel)
+    if received is None:
+        return 0
+    plan, _ = received
+    assert isinstance(plan, Plan)
+    os.environ.update(plan.environment)
+    later = [partial(importlib.import_module, module) for module in (*plan.later, *CONNECTIONS)]
     try:
-        with without_collections():
-            for module in filter(None, given.modules.split(",")):
-                importlib.import_module(module)
-            rehearse()
-        check_forkable()
-    except Exception as error:
-        print(f"not warm: {type(error).__name__}: {error}", file=sys.stderr, flush=True)  # noqa: T201 - the worker's log
+        warm_up(*(partial(importlib.import_module, module) for module in plan.modules))
+        WarmParent(channel, [*later, rehearse]).serve()
+    except NotForkable as error:
+        print(f"not warm: {error}", file=sys.stderr, flush=True)  # noqa: T201 - the worker's log
         return EXIT_NOT_FORKABLE
-    gc.collect()
-    gc.freeze()  # a collection in a child would otherwise copy every page it looks at
-    WarmParent(channel).serve()
     return 0
+
+
+def warm_up(*steps: Callable[[], object]) -> None:
+    """Do what children need not do again. Raises `NotForkable` if a step fails, or leaves a process no fork is safe of."""
+    try:
+        with without_collections():  # and nothing to collect: a child would copy every page it looks at
+            for step in steps:
+                step()
+    except Exception as error:
+        raise NotForkable(f"{type(error).__name__}: {error}") from error
+    check_forkable()
 
 
 def check_forkable() -> None:
@@ -84,38 +102,50 @@ def check_forkable() -> None:
 
 
 class WarmParent:
-    """Answers orders, and tells how those it bore ended."""
+    """Answers orders, and tells how those it bore ended. `later`: what it does while there are none."""
 
-    def __init__(self, channel: socket.socket) -> None:
-        self._channel = channel
+    def __init__(self, channel: socket.socket, later: Sequence[Callable[[], object]]) -> None:
+        self._channel, self._later = channel, deque(later)
+        self._pause_seconds = OPENING_SECONDS
         self._children: dict[int, tuple[int, int]] = {}
         """Process descriptor -> pid and number of the order."""
         self._spare: Spare | None = None
 
     def serve(self) -> None:
-        """Sleep until there is an order or an end. Returns when the worker is gone."""
-        self._spare = self._fork_spare()
-        send(self._channel, Ready(resident_megabytes()))
+        """Sleep until there is an order or an end. Returns when the worker is gone; raises `NotForkable`."""
+        send(self._channel, Open())
         while True:
             poll = select.poll()
             for descriptor in (self._channel.fileno(), *self._children, *([self._spare.process] if self._spare else ())):
                 poll.register(descriptor, select.POLLIN)
-            ready = poll.poll(None if self._spare else 1000 * SPARE_AFTER_SECONDS)
+            ready = poll.poll(None if self._spare else 1000 * self._pause_seconds)
             if not ready:
-                self._spare = self._fork_spare()
+                self._get_on()
             for descriptor, _ in ready:
                 if descriptor in self._children:
                     self._bury(descriptor)
                 elif self._spare is not None and descriptor == self._spare.process:
                     self._spare.dismiss()
-                    self._spare = None
+                    self._spare, self._pause_seconds = None, SPARE_AFTER_SECONDS
                 elif not self._answer():
                     return
+
+    def _get_on(self) -> None:
+        """Do the next step; after the last one, keep a spare."""
+        if self._later:
+            warm_up(self._later.popleft())
+            self._pause_seconds = 0.0
+            if not self._later:
+                self._spare = self._fork_spare()
+                send(self._channel, Ready(resident_megabytes()))
+        else:
+            self._spare = self._fork_spare()
 
     def _answer(self) -> bool:
         received = receive(self._channel)
         if received is None:
             return False
+        self._pause_seconds = SPARE_AFTER_SECONDS
         order, descriptors = received
         assert isinstance(order, Order)
         pid = self._use_spare(order, descriptors) or fork(lambda: self._be_runner(order, descriptors))

@@ -9,8 +9,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import psycopg  # noqa: F401 - what a runner imports when it connects
-import sqlalchemy.dialects.postgresql.psycopg  # noqa: F401 - the same
 from sqlmodel import SQLModel
 
 from modelyard.domain import tables  # noqa: F401 - all of them must be known to be created
