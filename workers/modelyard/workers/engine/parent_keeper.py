@@ -16,6 +16,8 @@ from modelyard.workers.runner.rank_environment import without_secrets
 
 PATIENCE_SECONDS = 3.0
 """A parent that has not forked for so long is frozen; a fork takes some 10 ms."""
+BUSY_PATIENCE_SECONDS = 6.0
+"""The same while it still imports: it answers between two modules."""
 WARM_UP_SECONDS = 10.0
 """How long after its start a parent is waited for; the light one takes less than a second of a free processor."""
 LONGEST_PAUSE_SECONDS = 60.0
@@ -95,7 +97,7 @@ class ParentKeeper(threading.Thread):
         with self._lock:
             if not self.is_open.is_set() or self._channel is None:
                 return None
-            patience = PATIENCE_SECONDS if self.is_ready.is_set() else WARM_UP_SECONDS  # it may be in the middle of an import
+            patience = PATIENCE_SECONDS if self.is_ready.is_set() else BUSY_PATIENCE_SECONDS
             self._runners[order.number] = runner
             try:
                 send(self._channel, order, descriptors)
