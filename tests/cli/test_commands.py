@@ -68,6 +68,14 @@ class TestErrors:
         assert "MODELYARD_API_KEY" in done.stderr
 
     @pytest.mark.parametrize(
+        ("argument", "key", "shown"), [("\udc80", "my_key", r"'\udc80'"), ("job_1", "my_ü_secret", r"'\xfc'")]
+    )
+    def test_what_cannot_be_sent(self, modelyard: Run, argument: str, key: str, shown: str) -> None:
+        done = modelyard("explain", argument, MODELYARD_URL="http://127.0.0.1:1", MODELYARD_API_KEY=key)
+        assert (done.returncode, "Traceback" in done.stderr, "secret" in done.stderr) == (2, False, False), done.stderr
+        assert shown in done.stderr
+
+    @pytest.mark.parametrize(
         ("arguments", "exit_code", "mentions"),
         [
             (("submit", "nowhere.yaml"), 3, "nowhere.yaml"),

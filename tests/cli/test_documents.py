@@ -33,3 +33,23 @@ class TestParse:
     def test_two_kinds(self) -> None:
         with pytest.raises(WrongUsage, match=r"'prepare'.*'import'"):
             parse_submission("kind: prepare\nspec: {kind: import}", "file")
+
+    @pytest.mark.parametrize("written", ["2030-01-31T06:00:00+01:00", "2030-01-31", "2030-01-31 06:00:00"])
+    def test_times_stay_as_they_are_written(self, written: str) -> None:
+        assert parse_submission(f"start_at: {written}\nspec: {{kind: import}}", "file").body["start_at"] == written
+
+    @pytest.mark.parametrize(
+        ("written", "what"),
+        [
+            (".nan", "not JSON compliant"),
+            (".inf", "not JSON compliant"),
+            ("!!binary aGVsbG8=", "bytes"),
+            ("!!set {a, b}", "set"),
+            ("!!timestamp 2030-01-31", "date"),
+            ("&a [*a]", "Circular"),
+            (r'"\ud800"', "surrogates not allowed"),
+        ],
+    )
+    def test_what_json_cannot_say(self, written: str, what: str) -> None:
+        with pytest.raises(WrongUsage, match=f"^file holds what JSON has no words for: .*{what}.*; write it as"):
+            parse_submission(f"kind: import\nname: {written}", "file")

@@ -101,6 +101,7 @@ class TestRefuse:
             (False, {}, "without `needs_approval`"),
             (True, {"approved_at": 1.0, "approved_by": "key_9"}, "approved by key_9 already"),
             (True, {"state": "cancelled"}, "is cancelled already; submit it again"),
+            (True, {"state": "paused"}, "is paused; POST /v1/jobs/job_.*/resume lets it wait"),
         ],
     )
     def test_says_why(self, factory: Factory, say: object, needs: bool, values: dict[str, object], why: str) -> None:

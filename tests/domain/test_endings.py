@@ -1,11 +1,13 @@
 """What `finish` writes about an attempt and hands on to the next one."""
 
+import pytest
 from factories import Factory, write
-from sqlmodel import select
+from sqlmodel import Session, select
 
 from modelyard.domain.jobs.lifecycle import Outcome
 from modelyard.domain.jobs.ownership import finish
 from modelyard.domain.jobs.recording import add_checkpoint
+from modelyard.domain.jobs.stopping import cancel, pause
 from modelyard.domain.jobs.tables import Attempt, Job
 
 MANIFEST = {"sha256": "a" * 64, "bytes": 1}
@@ -48,3 +50,17 @@ class TestFinish:
     def test_the_failing_rank_is_kept(self, factory: Factory) -> None:
         lose(factory, factory.job(), Outcome.NCCL)
         assert factory.find(select(Attempt))[0].failing_rank == 3
+
+    @pytest.mark.parametrize(("wish", "becomes"), [("cancelled", "cancelled"), ("paused", "paused")])
+    def test_a_wish_is_the_reason_whatever_its_attempt_came_to_meanwhile(self, factory: Factory, wish: str, becomes: str) -> None:
+        factory.registered()
+        job = factory.running("pretrain")
+        write(factory.database, ask, job, wish)
+        write(factory.database, finish, job.id, 1, Outcome.DRAINED, "w takes no jobs any more")
+        now = factory.get(Job, job.id)
+        assert (now.state, now.reason, now.message) == (becomes, becomes, "w takes no jobs any more")
+
+
+def ask(session: Session, job: Job, wish: str) -> None:
+    """Cancel or pause a job that runs."""
+    {"cancelled": cancel, "paused": pause}[wish](session, session.get_one(Job, job.id))

@@ -32,7 +32,8 @@ class TestExplain:
     @pytest.mark.parametrize(
         ("situation", "reason", "says", "fix"),
         [
-            (Situation(job()), "no_worker", "needs 2 GPUs in one worker", "--stages finetune --gpus"),
+            (Situation(job()), "no_worker", "needs 2 GPUs in one worker", "--stages finetune --gpus 0-1"),
+            (Situation(job(queue="finetune.1gpu")), "no_worker", "needs 1 GPUs", "--stages finetune --gpus 0"),
             (Situation(job(queue="prepare.1cpu")), "no_worker", "needs 1 CPU slots", "--stages prepare --slots 1"),
             (Situation(job(queue="finetune.3x2gpu")), "no_worker", "2 GPUs in each of 3 workers", "--stages finetune --gpus"),
             (Situation(job(), servers=[W]), "next", "served by w@host; it starts next", None),
@@ -58,6 +59,9 @@ class TestExplain:
             (Situation(job(state="held", reason="dependency", message="Waits for a")), "dependency", "Waits for a", "Wait for"),
             (Situation(job(state="held", reason="traffic", message="Waits for 20")), "traffic", "Waits for 20", "Send requests"),
             (Situation(job(state="held", reason="quota", message="4 of 4")), "quota", "4 of 4", "raise its quota"),
+            (Situation(job(state="held", reason="quota", message="4 of 4"), held_for="2 of 2"), "quota", "^2 of 2", "raise its"),
+            (Situation(job(state="paused", reason="paused", message="Saved")), "paused", "paused: Saved", "modelyard resume"),
+            (Situation(job(state="paused", reason="paused", pause_at_step=5)), "paused", "is paused", "sweep decides"),
             (Situation(job(state="running", attempt=2, worker_id="w", progress=0.5)), None, "Attempt 2 runs on w: 50%", None),
             (Situation(job(state="running", worker_id="w"), phase="save"), None, "runs on w: 0% .save.", None),
             (Situation(job(state="failed", reason="nan", message="loss is NaN")), "nan", "failed: loss is NaN", "learning_rate"),

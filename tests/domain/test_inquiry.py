@@ -8,6 +8,7 @@ from modelyard.domain.jobs.ownership import claim, finish
 from modelyard.domain.jobs.prediction import Ahead
 from modelyard.domain.jobs.situation import Situation
 from modelyard.domain.jobs.tables import Job
+from modelyard.domain.projects.tables import Project
 from modelyard.domain.workers.tables import Host, Reservation, Worker
 from modelyard.kit.database import Database, read_clock
 
@@ -89,3 +90,23 @@ class TestWaiting:
                 session.add(Job(**{**row.model_dump(), "id": f"job_{number}", "order_key": row.order_key - 1.0}))
         seen = look(database, job)
         assert (len(seen.line), seen.line_is_longer) == (COUNTED, True)
+
+
+class TestHeldForAQuota:
+    def test_says_what_it_waits_for_now(self, database: Database, factory: Factory) -> None:
+        limit(database, factory, max_gpus=0)
+        mine = factory.job()
+        assert "max_gpus allows" in (mine.message or "")
+        limit(database, factory, max_gpus=None, max_gpu_hours_per_month=0.0)
+        assert "max_gpu_hours_per_month" in (look(database, mine).held_for or "")
+        limit(database, factory, max_gpu_hours_per_month=None)
+        assert "has room again" in (look(database, mine).held_for or "")
+
+
+def limit(database: Database, factory: Factory, **quotas: float | None) -> None:
+    """Change the quotas of the project."""
+    with database.write() as session:
+        project = session.get(Project, factory.project_id)
+        assert project is not None
+        project.sqlmodel_update(quotas)
+        session.add(project)

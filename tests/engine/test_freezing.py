@@ -108,5 +108,5 @@ class TestFreeze:
         job_id = yard.submit(endless, resources={"slots": 2}, time_limit_seconds=10)
         failed = yard.wait_for_state(job_id, "failed")
         assert failed["error"]["reason"] == "timeout"
-        assert re.search(r"time limit of 10 s over 1 attempts; the checkpoint of step \d+ is kept", failed["error"]["message"])
+        assert re.search(r"time limit of 10 s over 1 attempt; the checkpoint of step \d+ is kept", failed["error"]["message"])
         assert len(yard.rows(job_id, "checkpoints")) == 1

@@ -1,12 +1,14 @@
 """Errors as problem details (RFC 9457). The extra member `error` makes the same body readable for OpenAI clients."""
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic_core import PydanticSerializationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -29,6 +31,7 @@ TITLES = {
     502: "The model server did not answer",
     503: "Not available now",
 }
+HALF_CHARACTER = re.compile(r"\\ud[89a-f][0-9a-f]{2}", re.IGNORECASE)
 log = get_logger(__name__)
 
 
@@ -74,6 +77,8 @@ def install_error_handlers(app: FastAPI) -> None:
         app.add_exception_handler(busy, _busy_error)
     for away in DatabaseAway:
         app.add_exception_handler(away, _database_error)
+    for unwritable in (UnicodeEncodeError, PydanticSerializationError):
+        app.add_exception_handler(unwritable, _half_character)
     app.add_exception_handler(Exception, _unexpected_error)
 
 
@@ -143,6 +148,15 @@ def _database_error(request: Request, error: Exception) -> JSONResponse:
 
 def _busy_error(request: Request, error: Exception) -> JSONResponse:
     return problem(503, "busy", str(error), headers={"Retry-After": "2"})
+
+
+def _half_character(request: Request, error: Exception) -> JSONResponse:
+    """JSON can write half of a surrogate pair, and text of a spec that has no pattern keeps it until it is to be stored."""
+    found = HALF_CHARACTER.search(str(error))
+    if found is None:
+        raise error
+    reason = f"{found[0]} is half of a surrogate pair and no character; send the whole pair, or leave it out"
+    return problem(422, "invalid_request", f"body: {reason}", [{"field": "body", "value": found[0], "reason": reason}])
 
 
 def _unexpected_error(request: Request, error: Exception) -> JSONResponse:

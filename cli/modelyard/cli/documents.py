@@ -1,5 +1,6 @@
 """Read what commands are given as YAML or JSON: a job, a pipeline, a schedule or a sweep."""
 
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,11 +72,24 @@ def _parse_mapping(text: str, name: str, shapes: str) -> dict[str, Any]:
     return _check_mapping(_parse(text, name), name, shapes)
 
 
+class _Loader(yaml.SafeLoader):
+    """Leaves times as they are written: JSON has none, and the API reads `2030-01-31T06:00:00+01:00` itself."""
+
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
 def _parse(text: str, name: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        document = yaml.load(text, _Loader)  # noqa: S506 - it is a SafeLoader
+        json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
     except yaml.YAMLError as error:
         raise WrongUsage(f"{name} is not valid YAML: {error}") from error
+    except (TypeError, ValueError) as error:
+        raise WrongUsage(f"{name} holds what JSON has no words for: {error}; write it as text, a number or a list") from error
+    return document
 
 
 def _check_mapping(document: Any, name: str, shapes: str) -> dict[str, Any]:

@@ -36,8 +36,17 @@ def _file(error: Any) -> CommandError | None:
     return CommandError(f"{error.filename}: {error.strerror}; choose another folder, or mend its permissions")
 
 
+def _no_text(error: Any) -> CommandError:
+    found = ascii(error.object[error.start : error.end])  # no more of it: it may be a key
+    return WrongUsage(
+        f"{found} cannot be written as {error.encoding} ({error.reason}): look at the arguments, at MODELYARD_API_KEY, "
+        "and at the encoding of this terminal"
+    )
+
+
 _EXPECTED: dict[str, Callable[[Any], CommandError | None]] = {
     "pydantic_core._pydantic_core.ValidationError": _wrong_settings,
     "sqlalchemy.exc.SQLAlchemyError": _database,
     "builtins.OSError": _file,
+    "builtins.UnicodeEncodeError": _no_text,
 }

@@ -58,5 +58,5 @@ def _project_id(session: Session, caller: Caller, name: str | None) -> str | Non
         return None
     project = find_project(session, name)
     if project is None:
-        raise NotFound(f"There is no project {name!r}", field="project", value=name)
+        raise NotFound(f"There is no project {name!r}; GET /v1/projects lists them", field="project", value=name)
     return project.id

@@ -33,7 +33,8 @@ def get_deployment_or_raise(session: Session, project_id: str, reference: str) -
     """A deployment by id or name. Raises `NotFound`."""
     found = find_deployment(session, project_id, reference)
     if found is None:
-        raise NotFound(f"There is no deployment {reference!r} in this project", field="id", value=reference)
+        message = f"There is no deployment {reference!r} in this project; GET /v1/deployments lists them"
+        raise NotFound(message, field="id", value=reference)
     return found
 
 

@@ -21,6 +21,8 @@ class NotWaitingForApproval(Conflict):
             why = "was submitted without `needs_approval`"
         elif job.approved_at is not None:
             why = f"was approved by {job.approved_by} already; cancel it if it must not run"
+        elif job.state == JobState.PAUSED:
+            why = f"is paused; POST /v1/jobs/{job.id}/resume lets it wait for approval again"
         else:
             why = f"is {job.state} already; submit it again, or POST /v1/jobs/{job.id}/retry"
         super().__init__(f"Job {job.id} {why}", field="job_id", value=job.id)

@@ -1,5 +1,6 @@
 """Jobs as users write them: what `POST /v1/jobs` takes and what a schedule keeps."""
 
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pydantic import AwareDatetime, ConfigDict, Field
@@ -9,6 +10,8 @@ from modelyard.domain.jobs.submission import JobRequest
 from modelyard.domain.specs import Spec
 from modelyard.kit.documented import Documented
 
+FIRST_START, LAST_START = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+"""Beyond these some time zones have no such year, and the job could not be shown any more."""
 EXAMPLE: dict[str, Any] = {
     "spec": {
         "kind": "pretrain",
@@ -52,7 +55,7 @@ class JobCreate(Documented):
     """A job of higher priority may take its slots: it saves, waits and goes on later."""
     time_limit_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """How long it may run, all attempts together; then it saves and ends as `timeout`."""
-    start_at: AwareDatetime | None = None
+    start_at: AwareDatetime | None = Field(default=None, ge=FIRST_START, le=LAST_START)
     """Not started before; give the offset from UTC, e.g. `2030-01-31T06:00:00+01:00`."""
     needs_approval: bool = False
     """Held until somebody approves it: `POST /v1/jobs/{id}/approve`."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from modelyard.domain.jobs.fixes import FIXES, QUARANTINE_FIX
+from modelyard.domain.jobs.fixes import FIXES, PAUSED_FIX, QUARANTINE_FIX, TRIAL_FIX
 from modelyard.domain.jobs.lifecycle import JobState
 from modelyard.domain.jobs.prediction import TELLING_PROGRESS, Prediction, predict_start, remaining_seconds
 from modelyard.domain.jobs.queues import parse_queue
@@ -51,7 +51,8 @@ def explain(situation: Situation) -> Explanation:
         return _explain_waiting(situation)
     if state is JobState.HELD:
         history = _history(situation.attempts)
-        return Explanation(job.state, job.message or "Held", job.reason, details=history, fix=FIXES.get(job.reason or ""))
+        message = situation.held_for or job.message or "Held"
+        return Explanation(job.state, message, job.reason, details=history, fix=FIXES.get(job.reason or ""))
     if state in {JobState.FAILED, JobState.QUARANTINED}:
         return _explain_failure(situation)
     if state.is_active():
@@ -63,8 +64,14 @@ def explain(situation: Situation) -> Explanation:
         summary = f"The job succeeded, {took:.0f} s after its last start."
         return Explanation(job.state, summary, details=_history(situation.attempts))
     summary = f"The job is {job.state}: {job.message}" if job.message else f"The job is {job.state}."
-    fix = FIXES.get(job.reason or "") if state is JobState.CANCELLED else None
+    fix = FIXES.get(job.reason or "") if state is JobState.CANCELLED else _say_how_to_go_on(job)
     return Explanation(job.state, summary, job.reason, details=_history(situation.attempts), fix=fix)
+
+
+def _say_how_to_go_on(job: Job) -> str | None:
+    if job.state != JobState.PAUSED:
+        return None
+    return PAUSED_FIX if job.pause_at_step is None else TRIAL_FIX
 
 
 def _explain_waiting(situation: Situation) -> Explanation:
@@ -111,7 +118,8 @@ def _explain_no_worker(job: Job, details: list[str]) -> Explanation:
     stage, shape = parse_queue(job.queue)
     where = "in one worker" if shape.nodes == 1 else f"in each of {shape.nodes} workers"
     summary = f"No online worker serves the queue {job.queue}: it needs {shape.slots} {UNITS[shape.accelerator]} {where}."
-    option = "--gpus" if shape.accelerator == "gpu" else f"--slots {shape.slots}"
+    gpus = "0" if shape.slots == 1 else f"0-{shape.slots - 1}"
+    option = f"--gpus {gpus}" if shape.accelerator == "gpu" else f"--slots {shape.slots}"
     fix = f"Start one: modelyard worker --stages {stage} {option}"
     return Explanation(job.state, summary, "no_worker", details, fix)
 

@@ -30,4 +30,6 @@ FIXES: dict[str, str] = {
 }
 """Reason -> what to do."""
 
+PAUSED_FIX = "`modelyard resume ID` lets it go on, `modelyard cancel ID` ends it."
+TRIAL_FIX = "Its sweep decides whether it goes on; if somebody paused it, `modelyard resume ID`, or resume the sweep."
 QUARANTINE_FIX = "It likely ends its own runner: look at the log lines below and at the memory it needs, then submit it again."

@@ -6,9 +6,10 @@ from typing import Any
 from sqlalchemy import tuple_
 from sqlmodel import Session, col, select
 
+from modelyard.domain.jobs.allowances import read_quotas, read_use
 from modelyard.domain.jobs.explanation import Explanation, explain
 from modelyard.domain.jobs.gangs import describe_gang, view_workers
-from modelyard.domain.jobs.lifecycle import ACTIVE, JobState
+from modelyard.domain.jobs.lifecycle import ACTIVE, HeldReason, JobState
 from modelyard.domain.jobs.prediction import Ahead, Occupied, Past, summarize
 from modelyard.domain.jobs.queues import Shape, parse_queue
 from modelyard.domain.jobs.repository import last_log_lines, list_attempts
@@ -16,6 +17,7 @@ from modelyard.domain.jobs.seats import list_lingering
 from modelyard.domain.jobs.situation import Kept, Server, Situation
 from modelyard.domain.jobs.tables import OWNED, QUEUED, Attempt, Job, JobEvent
 from modelyard.domain.scheduling.gangs import count_room
+from modelyard.domain.scheduling.quotas import why_held
 from modelyard.domain.specs import KINDS
 from modelyard.domain.workers.repository import SILENT_SECONDS
 from modelyard.domain.workers.tables import Host, Reservation, Worker
@@ -52,7 +54,17 @@ def inquire(session: Session, job: Job) -> Situation:
             now=now,
         )
     rank = attempts[-1].failing_rank if attempts else None
-    return Situation(job, attempts, log_lines=last_log_lines(session, job.id, job.attempt, rank=rank), now=now)
+    lines, held_for = last_log_lines(session, job.id, job.attempt, rank=rank), _say_quota(session, job)
+    return Situation(job, attempts, log_lines=lines, held_for=held_for, now=now)
+
+
+def _say_quota(session: Session, job: Job) -> str | None:
+    """What a job held for a quota waits for now: quotas and their use change, and thousands of held rows are not rewritten."""
+    if job.reason != HeldReason.QUOTA:
+        return None
+    name, quotas = read_quotas(session, job.project_id)
+    why = why_held(name, quotas, read_use(session, job.project_id, quotas), job.slots * job.nodes)
+    return why or f"Project {name} has room again; the best of its held jobs queue up within seconds"
 
 
 def _look_around(session: Session, job: Job, attempts: Sequence[Attempt], now: float) -> Situation:

@@ -169,7 +169,7 @@ def finish(
         "stop_requested": "discarded" if job.stop_requested == "discarded" and after.state is JobState.CANCELLED else None,
         "avoid_hosts": _with(job.avoid_hosts, after.avoid_host),
         "ready_at": job.ready_at if after.state is JobState.SUCCEEDED else None,
-        "reason": None if outcome is Outcome.SUCCEEDED else str(outcome),
+        "reason": _reason_of(after.state, outcome),
         "message": message,
         "not_before": database_now() + after.wait_seconds,
     }
@@ -179,6 +179,13 @@ def finish(
         changes["progress"] = 1.0
     change(session, job, after.state, {"outcome": str(outcome), "message": message}, **changes)
     return job
+
+
+def _reason_of(state: JobState, outcome: Outcome) -> str | None:
+    """Why a job is where it is: as somebody wished, even if its attempt came to another end meanwhile. Pure."""
+    if state in {JobState.CANCELLED, JobState.PAUSED}:
+        return str(state)
+    return None if outcome is Outcome.SUCCEEDED else str(outcome)
 
 
 def _with(hosts: list[str], host: str | None) -> list[str]:

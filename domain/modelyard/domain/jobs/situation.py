@@ -59,4 +59,6 @@ class Situation:
     """Of a gang: workers that may still run a part of its last attempt."""
     phase: str | None = None
     """What a running attempt does: `load`, `step`, `save`, …"""
+    held_for: str | None = None
+    """Of a job held for a quota: what it waits for now; its row says what it was when it was held."""
     now: float = 0.0

@@ -22,7 +22,8 @@ def get_pipeline_or_raise(session: Session, project_id: str, pipeline_id: str) -
     """A pipeline of a project. Raises `NotFound`."""
     pipeline = session.get(Pipeline, pipeline_id)
     if pipeline is None or pipeline.project_id != project_id:
-        raise NotFound(f"There is no pipeline {pipeline_id} in this project", field="pipeline_id", value=pipeline_id)
+        message = f"There is no pipeline {pipeline_id} in this project; GET /v1/pipelines lists them"
+        raise NotFound(message, field="pipeline_id", value=pipeline_id)
     return pipeline
 
 

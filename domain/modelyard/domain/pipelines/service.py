@@ -105,7 +105,9 @@ def _sort(dependencies: Mapping[str, list[str]]) -> list[str]:
     while remaining:
         free = [step for step, needs in remaining.items() if all(need in order for need in needs)]
         if not free:
-            raise InvalidRequest(f"These steps wait for each other in a circle: {', '.join(remaining)}", field="jobs")
+            names = ", ".join(remaining)
+            message = f"jobs: these steps wait for each other in a circle: {names}; let one of them start without the others"
+            raise InvalidRequest(message, field="jobs", value=names)
         order += free
         for step in free:
             del remaining[step]

@@ -180,5 +180,5 @@ def get_key_or_raise(session: Session, project_id: str, key_id: str) -> ApiKey:
     """A key of a project. Raises `NotFound`."""
     key = session.get(ApiKey, key_id)
     if key is None or key.project_id != project_id:
-        raise NotFound(f"There is no key {key_id} in this project", field="key_id", value=key_id)
+        raise NotFound(f"There is no key {key_id} in this project; GET /v1/keys lists them", field="key_id", value=key_id)
     return key

@@ -38,7 +38,8 @@ def get_or_raise(session: Session, project_id: str, type_: str, reference: str) 
     """Like `find`, but raises `NotFound`."""
     found = find(session, project_id, type_, reference)
     if found is None:
-        raise NotFound(f"There is no {type_} {reference!r} in this project", field="id", value=reference)
+        message = f"There is no {type_} {reference!r} in this project; GET /v1/{type_}s lists them"
+        raise NotFound(message, field="id", value=reference)
     return found
 
 

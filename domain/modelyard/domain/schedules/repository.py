@@ -20,7 +20,8 @@ def get_schedule_or_raise(session: Session, project_id: str, reference: str, for
     query = query.order_by((col(Schedule.id) == reference).desc())  # a name may look like another one's id
     schedule = session.exec(query.with_for_update() if for_update else query).first()
     if schedule is None:
-        raise NotFound(f"There is no schedule {reference} in this project", field="schedule_id", value=reference)
+        message = f"There is no schedule {reference} in this project; GET /v1/schedules lists them"
+        raise NotFound(message, field="schedule_id", value=reference)
     return schedule
 
 

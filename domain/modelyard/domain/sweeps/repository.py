@@ -21,7 +21,8 @@ def get_sweep_or_raise(session: Session, project_id: str, reference: str, for_up
     query = query.order_by((col(Sweep.id) == reference).desc(), col(Sweep.id).desc()).limit(1)
     sweep = session.exec(query.with_for_update() if for_update else query).first()
     if sweep is None:
-        raise NotFound(f"There is no sweep {reference} in this project", field="sweep_id", value=reference)
+        message = f"There is no sweep {reference} in this project; GET /v1/sweeps lists them"
+        raise NotFound(message, field="sweep_id", value=reference)
     return sweep
 
 

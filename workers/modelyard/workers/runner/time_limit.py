@@ -20,4 +20,5 @@ def describe_time_limit(session: Session, job: Job) -> str:
     """One sentence about a limit that was reached, and what is left of the work."""
     newest = next(iter(list_checkpoints(session, job.id)), None)
     kept = f"the checkpoint of step {newest.step} is kept" if newest else "there is no checkpoint"
-    return f"Reached its time limit of {job.time_limit_seconds:g} s over {job.attempt} attempts; {kept}"
+    over = "1 attempt" if job.attempt == 1 else f"{job.attempt} attempts"
+    return f"Reached its time limit of {job.time_limit_seconds:g} s over {over}; {kept}"
