@@ -87,6 +87,17 @@ class TestPlan:
         assert time["expected_seconds"] == pytest.approx(30.0 - 8.0 + 200.0)
         assert cost["expected_slot_hours"] == pytest.approx(time["expected_seconds"] / 3600)
 
+    def test_a_past_run_of_another_version_does_not_stand_in_the_way(self, api_on_both: Api) -> None:
+        factory = api_on_both.factory
+        factory.registered("dataset", "corpus")
+        ran(factory, "pretrain", 2.0, 30.0, steps=4)
+        past = factory.find(select(Job))[0]
+        factory.update(past, spec={**past.spec, "unknown": 1})
+        assert plan(api_on_both, "pretrain", steps=100)["time"]["basis"]
+        answer = api_on_both.client.get(f"/v1/jobs/{past.id}/plan")
+        assert answer.status_code == 409
+        assert "submitted to another version" in answer.json()["detail"]
+
     def test_one_that_does_not_fit_is_told_what_would(self, api: Api, tmp_path: Path) -> None:
         api.factory.registered("dataset", "corpus")
         add_model(api, tmp_path / "model", LLAMA)

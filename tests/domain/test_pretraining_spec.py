@@ -17,6 +17,11 @@ def spec(**fields: Any) -> PretrainSpec:
     return PretrainSpec(name="p", dataset="d", **fields)
 
 
+def config_of(**settings: Any) -> dict[str, Any]:
+    """The configuration of a Llama, wrong in one place."""
+    return {"config": {"model_type": "llama", **settings}}
+
+
 def sharing(parts: int) -> dict[str, Any]:
     return {"deepspeed": {"sequence_parallel_size": parts}}
 
@@ -47,6 +52,18 @@ class TestRefuse:
             ({"config": {"model_type": "llama", "auto_map": {}}}, "config.auto_map names code to run"),
             ({"config": {"model_type": "bert"}}, "config.model_type 'bert' is not a causal language model"),
             ({"config": {"hidden_size": 4}}, "config.model_type None is not"),
+            (config_of(vocab_size=None), "config.vocab_size None is no size: give a whole number above 0, or leave it out"),
+            (config_of(hidden_size="64"), "config.hidden_size '64' is no size"),
+            (config_of(num_hidden_layers=0), "config.num_hidden_layers 0 is no size"),
+            (config_of(head_dim=True), "config.head_dim True is no size"),
+            (config_of(intermediate_size=10**30), "is no size"),
+            (config_of(num_attention_heads=6, num_key_value_heads=4), "num_key_value_heads 4 does not divide config.num_at"),
+            ({**sharing(2), **config_of(num_attention_heads="four")}, "config.num_attention_heads 'four' is no size"),
+            ({"architecture": {"heads": 10**9}}, "less than or equal to 65536"),
+            ({"seed": -1}, "greater than or equal to 0"),
+            ({"seed": 2**32}, "less than 4294967296"),
+            ({"steps": 10**30}, "less than or equal to 1000000000"),
+            ({"sequence_length": 10**9}, "less than or equal to 16777216"),
             ({"architecture": {"hidden_size": 100, "heads": 3}}, "hidden_size 100 must be a multiple of heads 3"),
             ({"architecture": {"hidden_size": 36, "heads": 4}}, "is 9, but rotary positions need an even number; take 32"),
             ({"optimizer": {"name": "adamwx"}}, "Input should be 'adamw', 'adafactor', 'muon' or 'sgd'"),

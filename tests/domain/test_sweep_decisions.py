@@ -14,7 +14,7 @@ from modelyard.domain.sweeps.views import JobView, SweepView, TrialView
 PLAIN = SweepView(SweepState.RUNNING, "validation_loss", True, trials=4, parallel=2)
 HALVING = replace(PLAIN, rungs=(10, 20), reduction_factor=2)
 QUEUED, PAUSED, DONE = JobView(Job.QUEUED), JobView(Job.PAUSED), JobView(Job.SUCCEEDED)
-NO_METRIC = "it reported no metric 'validation_loss' there"
+NO_METRIC = "it reported no metric 'validation_loss' there; set `metric` to one that it reports"
 
 
 def running(number: int, job: JobView = QUEUED, **results: float) -> TrialView:

@@ -72,6 +72,13 @@ class TestRefuse:
             ({"precision": "fp8"}, "'fp32', 'bf16' or 'fp16'"),
             ({"deepspeed": {"override": {"train_batch_size": 8}}}, "deepspeed.override.train_batch_size: which rows a step sees"),
             ({"deepspeed": {"offload": "optimizer"}}, "offload `optimizer` needs zero_stage 1, 2 or 3"),
+            ({"deepspeed": {"override": {"optimizer": "adam"}}}, "override.optimizer 'adam' must hold keys of its own"),
+            ({"deepspeed": {"override": {"zero_optimization": {"stage": 3}}}}, "zero_optimization.stage 3 has a field of its"),
+            ({"deepspeed": {"override": {"fp16": {"enabled": True}}}}, "fp16.enabled True has a field of its own here; set"),
+            ({"optimizer": {"name": "muon"}, "precision": "bf16"}, "optimizer `muon` needs whole matrices, which tuning in bf16"),
+            ({"micro_batch_size": 10**20}, "less than or equal to 1000000"),
+            ({"seed": -1}, "greater than or equal to 0"),
+            ({"chat_template": ""}, "at least 1 character"),
         ],
     )  # fmt: skip
     @pytest.mark.parametrize("kind", [FinetuneSpec, PreferenceSpec])

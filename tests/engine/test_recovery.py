@@ -60,7 +60,7 @@ class TestFail:
         }
         job_id = yard.submit(broken)
         failed = yard.wait_for_state(job_id, "failed")
-        assert failed["error"]["reason"] == "user_code"
+        assert failed["error"]["reason"] == "bad_data"
         explained = yard.client.get(f"/v1/jobs/{job_id}/explain")
         assert "no_such_option" in explained["summary"]
         assert "no_such_option" in "\n".join(explained["log_lines"])

@@ -104,7 +104,9 @@ class TestConduct:
     def test_a_metric_nobody_reports_is_said_soon(self, factory: Factory) -> None:
         sweep = conduct_to_its_end(factory, make_sweep(factory, metric="bleu", trials=50))
         assert sweep.state == "failed"
-        assert sweep.message == "the first 4 trials failed: it reported no metric 'bleu' there"
+        assert (
+            sweep.message == "the first 4 trials failed: it reported no metric 'bleu' there; set `metric` to one that it reports"
+        )
         assert {job.state for job in factory.find(select(Job))} == {"cancelled"}
         assert len(factory.find(select(Job))) <= 4
 

@@ -11,6 +11,11 @@ from modelyard.workers.recipe import EXIT_BAD_DATA
 
 SIZE = {"hidden_size": 32, "intermediate_size": 64, "layers": 2, "heads": 2, "key_value_heads": 1}
 
+TINY_LLAMA = {
+    "model_type": "llama", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "max_position_embeddings": 64,
+}  # fmt: skip
+
 
 def document(dataset: Path, inputs: dict[str, Path] | None = None, **spec: Any) -> dict[str, Any]:
     named = {"preset", "config", "model"} & set(spec)
@@ -105,12 +110,24 @@ class TestFurther:
         assert "sequence_length 64 is more than the 32 positions of the model" in run.events("error")[0]["message"]
 
 
+def test_a_configuration_counts_as_it_is_and_the_log_names_what_it_does_not_have(train: Callable[..., Any]) -> None:
+    run = train(config={**TINY_LLAMA, "num_key_value_head": 1, "rope_theta": 5e5, "vocab_size": 600})
+    assert "config.num_key_value_head: llama has no such setting" in run.logs[0]
+    assert "rope_theta" not in run.logs[0]
+    facts = run.metadata("model")
+    assert (facts["vocabulary_size"], facts["tokenizer_size"]) == (600, 500)
+
+
 class TestRefuse:
     @pytest.mark.parametrize(
         ("choice", "message"),
         [
             ({"precision": "fp16"}, "precision fp16 needs a GPU"),
             ({"config": {"model_type": "gpt2", "n_embd": 30, "n_head": 4}}, "config: no gpt2 can be built from it"),
+            ({"config": {**TINY_LLAMA, "hidden_act": 5}}, "config: no llama can be built from it (StrictDataclassField"),
+            ({"config": {**TINY_LLAMA, "model_type": "qwen3"}}, "config.num_key_value_heads: 32 does not divide num_attention_h"),
+            ({"config": {**TINY_LLAMA, "vocab_size": 100}, "vocabulary_size": None}, "config.vocab_size 100 is less than the"),
+            ({"deepspeed": {"override": {"zero_optimization": {"reduce_bucket_size": "x"}}}}, "DeepSpeed does not take it"),
             ({"global_batch_size": 12, "micro_batch_size": 4}, "12 is not a multiple of micro_batch_size 4 × 2 ranks"),
         ],
         ids=lambda value: str(value) if isinstance(value, dict) else "",

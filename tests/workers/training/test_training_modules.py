@@ -9,6 +9,7 @@ import pytest
 from modelyard.domain.specs.architectures import PRESETS
 from modelyard.domain.specs.optimization import TORCH_OPTIMIZERS
 from modelyard.domain.specs.pretraining import PretrainSpec
+from modelyard.workers.recipe import NotFinite
 from modelyard.workers.training import token_writer
 from modelyard.workers.training.deepspeed_config import derive_config, merge
 from modelyard.workers.training.schedule import learning_rate_at
@@ -189,3 +190,37 @@ def test_presets_have_the_parameters_transformers_counts(name: Any, parameters: 
     with torch.device("meta"):
         assert LlamaForCausalLM(config).num_parameters() == parameters
     assert preset.parameters() == parameters
+
+
+class TestBuildOptimizer:
+    def test_muon_takes_matrices_alone_as_an_adapter_has_them(self) -> None:
+        import torch
+
+        from modelyard.domain.specs.finetuning import TuningOptimizerSpec
+        from modelyard.workers.training.optimizers import build_optimizer
+
+        chosen = TuningOptimizerSpec(name="muon", learning_rate=0.1)
+        layer = torch.nn.Linear(4, 4, bias=False)
+        before, optimizer = layer.weight.detach().clone(), build_optimizer(chosen, layer)
+        layer(torch.ones(1, 4)).sum().backward()
+        optimizer.step()
+        assert not torch.equal(layer.weight, before)
+        other = build_optimizer(chosen, layer)
+        other.load_state_dict(optimizer.state_dict())
+        assert torch.equal(*(each.state[layer.weight]["momentum_buffer"] for each in (optimizer.muon, other.muon)))
+
+
+def test_an_adapter_that_is_no_number_is_not_called_a_failed_merge(tiny_model: Path, tmp_path: Path) -> None:
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    from modelyard.workers.training.lora import merge_adapter
+
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_model), LoraConfig(target_modules=["v_proj"]))
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.constant_(weight, math.nan)
+    model.save_pretrained(tmp_path / "adapter")
+    with pytest.raises(NotFinite, match="lower the learning rate"):
+        merge_adapter(tiny_model, tmp_path / "adapter", tmp_path / "merged", "fp32", [1, 2, 3])

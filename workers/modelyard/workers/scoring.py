@@ -3,13 +3,13 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from math import exp
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modelyard.domain.specs.prompts import Template
 from modelyard.workers.conversations import Conversation, apply_template
+from modelyard.workers.perplexity import to_perplexity
 from modelyard.workers.recipe import NotFinite, Run
 from modelyard.workers.statistics import Numbers
 from modelyard.workers.text_metrics import exact_match, rouge_l
@@ -41,7 +41,7 @@ class Scores:
 
     def summary(self) -> dict[str, float]:
         """Return the figures of the whole; ROUGE-L and exact match only if answers were written."""
-        figures = {"nll": self.nll, "perplexity": exp(min(self.nll, 700.0)), "items": float(len(self.tokens))}
+        figures = {"nll": self.nll, "perplexity": to_perplexity(self.nll), "items": float(len(self.tokens))}
         if self.answers:
             figures |= {"rouge_l": float(self.rouge_l.mean()), "exact_match": float(self.exact_match.mean())}
         return {name: round(value, 6) for name, value in figures.items()}

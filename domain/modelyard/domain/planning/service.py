@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 from sqlmodel import Session
 
-from modelyard.domain.errors import DomainError
+from modelyard.domain.errors import Conflict, DomainError
 from modelyard.domain.jobs.allowances import read_quotas, read_use
 from modelyard.domain.jobs.bodies import JobCreate
 from modelyard.domain.jobs.inquiry import explain_job
@@ -134,8 +134,12 @@ class Planner:
     def _count_operations(self, job: Job, accelerator: str) -> float | None:
         if job.kind not in TRAINING_KINDS:
             return None
+        try:
+            spec = parse_spec(job.spec)
+        except ValidationError:  # it ran under another version, which took what this one does not
+            return None
         shape = Shape(job.slots, job.accelerator, job.nodes)
-        setup = self._read_setup(parse_spec(job.spec), shape, job.inputs, "gpu" if accelerator == "gpu" else "cpu")
+        setup = self._read_setup(spec, shape, job.inputs, "gpu" if accelerator == "gpu" else "cpu")
         return count_step_operations(setup) if setup is not None else None
 
     def _predict_start(self, job: Job) -> Prediction:
@@ -198,6 +202,14 @@ def _warn(training: Training | None) -> Sequence[str]:
 
 
 def body_of(job: Job) -> JobCreate:
-    """What a user would submit to get such a job."""
+    """What a user would submit to get such a job. Raises `Conflict` for a spec this version does not know."""
     resources = {"slots": job.slots, "accelerator": job.accelerator, "nodes": job.nodes}
-    return JobCreate.model_validate({"spec": job.spec, "resources": resources})
+    try:
+        return JobCreate.model_validate({"spec": job.spec, "resources": resources})
+    except ValidationError as error:
+        raise Conflict(
+            f"Job {job.id} was submitted to another version, which understood its spec: {error.errors()[0]['msg']}; "
+            "submit it again as this version wants it, or ask for the plan of that",
+            field="job_id",
+            value=job.id,
+        ) from error

@@ -9,6 +9,8 @@ from modelyard.domain.planning.setups import Setup
 
 MOST_PASSES = 2000
 """So many passes are dealt out to find the largest of a run; of more of them the largest hardly grows."""
+MOST_DEALT = 500_000
+"""Rows dealt out for that; passes of very many rows are all alike."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,8 @@ def _count_repeats(setup: Setup, kept: Sequence[Row]) -> int:
 def _find_largest_pass(setup: Setup, widths: Sequence[int]) -> int:
     """Rows dealt out to passes in shuffled rounds, as a run does it: of a pass with many, few are all long."""
     dealer, deck, largest = random.Random(0), list[int](), 0  # noqa: S311 - lengths are no secret
-    for _ in range(min(setup.steps * setup.accumulation * setup.ranks, MOST_PASSES)):
+    passes = min(setup.steps * setup.accumulation * setup.ranks, MOST_PASSES, max(1, MOST_DEALT // setup.micro_batch_size))
+    for _ in range(passes):
         while len(deck) < setup.micro_batch_size:
             deck += dealer.sample(widths, len(widths))
         largest = max(largest, sum(deck[: setup.micro_batch_size]))

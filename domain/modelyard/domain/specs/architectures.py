@@ -24,11 +24,11 @@ PLAIN_MODEL_TYPES = frozenset({
 class ArchitectureSpec(SpecModel):
     """A Llama-architecture decoder."""
 
-    hidden_size: int = Field(default=256, ge=16)
-    intermediate_size: int = Field(default=688, ge=16)
-    layers: int = Field(default=4, ge=1)
-    heads: int = Field(default=4, ge=1)
-    key_value_heads: int = Field(default=4, ge=1)
+    hidden_size: int = Field(default=256, ge=16, le=2**20)
+    intermediate_size: int = Field(default=688, ge=16, le=2**22)
+    layers: int = Field(default=4, ge=1, le=10_000)
+    heads: int = Field(default=4, ge=1, le=2**16)
+    key_value_heads: int = Field(default=4, ge=1, le=2**16)
     tied_embeddings: bool = True
     """One matrix for input and output saves a third of a small model (Press & Wolf 2017, arXiv:1608.05859)."""
     rope_theta: float = Field(default=10_000.0, gt=0)

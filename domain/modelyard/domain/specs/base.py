@@ -5,9 +5,12 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from modelyard.kit.documented import Documented
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""What random numbers begin with; every library takes one of 32 bits."""
 
 
 class SpecModel(Documented):

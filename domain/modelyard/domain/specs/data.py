@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from modelyard.domain.specs.base import DatasetRef, JobSpec, SpecModel
+from modelyard.domain.specs.base import DatasetRef, JobSpec, Seed, SpecModel
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".msgpack", ".h5")
 """Endings of weights that are pickles, or that only such programs read."""
@@ -56,7 +56,7 @@ class PrepareSpec(JobSpec):
     min_characters: int = Field(default=1, ge=1)
     """Shorter rows are dropped, and counted in the report."""
     max_rows: int | None = Field(default=None, ge=2)
-    seed: int = 17
+    seed: Seed = 17
 
 
 class ModelSource(SpecModel):

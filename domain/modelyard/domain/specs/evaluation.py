@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from modelyard.domain.specs.base import DatasetRef, JobSpec, ModelRef, PromptRef, SpecModel
+from modelyard.domain.specs.base import DatasetRef, JobSpec, ModelRef, PromptRef, Seed, SpecModel
 from modelyard.domain.specs.data import Name
 
 
@@ -34,4 +34,4 @@ class EvaluateSpec(JobSpec):
     bootstrap_samples: int = Field(default=2000, ge=100)
     """Resamples of the paired bootstrap (Efron & Tibshirani 1993; Koehn 2004)."""
     gate: GateSpec = GateSpec()
-    seed: int = 17
+    seed: Seed = 17

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from modelyard.domain.specs.finetuning import TuningOptimizerSpec, TuningSpec
 from modelyard.domain.specs.rewards import RewardedSpec
+from modelyard.domain.specs.training import MOST_SEQUENCES, MOST_TOKENS
 
 PEAK_LEARNING_RATE = {"full": 1e-6, "lora": 2e-5, "dora": 2e-5, "qlora": 2e-5}
 """Where the spec says nothing."""
@@ -21,11 +22,11 @@ class GrpoSpec(RewardedSpec, TuningSpec):
     kind: Literal["grpo"] = "grpo"
     beta: float = Field(default=0.0, ge=0)
     """Weight of the divergence from the base, per token; above 0 it needs an adapter, and a second forward pass."""
-    sequence_length: int = Field(default=256, ge=16)
+    sequence_length: int = Field(default=256, ge=16, le=MOST_TOKENS)
     """Tokens a problem and its answer may have; problems that leave no room for an answer are dropped, and counted."""
     packing: bool = True
     """Learn from answers laid end to end without one seeing another. Without it they are padded to the longest one."""
-    micro_batch_size: int = Field(default=1, ge=1)
+    micro_batch_size: int = Field(default=1, ge=1, le=MOST_SEQUENCES)
     """Problems per rank and forward pass; each is answered `group_size` times."""
     optimizer: TuningOptimizerSpec = Field(default_factory=_default_optimizer)
     """The default learning rate is 2e-5, for `full` 1e-6."""

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from modelyard.domain.specs.base import DatasetRef, DeploymentRef, JobSpec
+from modelyard.domain.specs.base import DatasetRef, DeploymentRef, JobSpec, Seed
 from modelyard.domain.specs.data import Name
 
 
@@ -21,7 +21,7 @@ class MonitorSpec(JobSpec):
     max_interactions: int = Field(default=10_000, ge=1)
     """The most recent ones are used."""
     drift_permutations: int = Field(default=200, ge=20)
-    seed: int = 17
+    seed: Seed = 17
 
     def is_reproducible(self) -> bool:
         """The requests of a deployment go on coming in."""

@@ -14,6 +14,16 @@ TORCH_OPTIMIZERS = (
 """Classes of `torch.optim` that need nothing but gradients of dense weights."""
 
 
+SECTIONS = ("optimizer", "scheduler", "zero_optimization", "fp16", "bf16", "torch_autocast")
+"""Keys of DeepSpeed's configuration that hold other keys, of those everybody uses."""
+OWN_FIELDS = {
+    ("zero_optimization", "stage"): "deepspeed.zero_stage",
+    ("fp16", "enabled"): "precision",
+    ("bf16", "enabled"): "precision",
+}
+"""Keys that a field of the spec sets: what fits, and what is planned, is judged by that field."""
+
+
 class DeepSpeedSpec(SpecModel):
     """The few DeepSpeed choices most runs need; `override` is merged over the configuration derived from them."""
 
@@ -36,6 +46,17 @@ class DeepSpeedSpec(SpecModel):
                 f"override.optimizer.type {name!r} is no optimizer; take one of {', '.join(DEEPSPEED_OPTIMIZERS)}, "
                 f"or of PyTorch's {', '.join(TORCH_OPTIMIZERS)}"
             )
+        return override
+
+    @field_validator("override")
+    @classmethod
+    def _keeps_to_the_form(cls, override: dict[str, Any]) -> dict[str, Any]:
+        for name in SECTIONS:
+            if name in override and not isinstance(override[name], dict):
+                raise ValueError(f"override.{name} {override[name]!r} must hold keys of its own, e.g. {{{name}: {{…}}}}")
+        for (section, key), field in OWN_FIELDS.items():
+            if key in override.get(section, {}):
+                raise ValueError(f"override.{section}.{key} {override[section][key]!r} has a field of its own here; set {field}")
         return override
 
     def stage_for(self, ranks: int) -> int:

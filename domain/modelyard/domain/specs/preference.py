@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from modelyard.domain.specs.finetuning import TuningOptimizerSpec, TuningSpec
+from modelyard.domain.specs.training import MOST_SEQUENCES, MOST_TOKENS
 
 PEAK_LEARNING_RATE = {"full": 5e-6, "lora": 5e-5, "dora": 5e-5, "qlora": 5e-5}
 """Where the spec says nothing: a tenth of what supervised tuning takes or less, since the model is to stay near what it was."""
@@ -35,11 +36,11 @@ class PreferenceSpec(TuningSpec):
     """Of `kto`: weight of good answers. Raise it where they are few."""
     undesirable_weight: float = Field(default=1.0, gt=0)
     """Of `kto`: weight of bad answers."""
-    sequence_length: int = Field(default=256, ge=16)
+    sequence_length: int = Field(default=256, ge=16, le=MOST_TOKENS)
     """Tokens a prompt and an answer may have; longer ones are truncated, and counted."""
     packing: bool = True
     """Lay the answers of a batch end to end without one seeing another. Without it a batch is padded to its longest one."""
-    micro_batch_size: int = Field(default=4, ge=1)
+    micro_batch_size: int = Field(default=4, ge=1, le=MOST_SEQUENCES)
     """Pairs (with `kto`: rated answers) per rank and forward pass."""
     optimizer: TuningOptimizerSpec = Field(default_factory=_default_optimizer)
     """The default learning rate is 5e-5, for `full` 5e-6."""

@@ -4,8 +4,9 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from modelyard.domain.specs.architectures import CAUSAL_MODEL_TYPES, PRESETS, ArchitectureSpec, PresetName
-from modelyard.domain.specs.base import DatasetRef, ModelRef
+from modelyard.domain.specs.architectures import PRESETS, ArchitectureSpec, PresetName
+from modelyard.domain.specs.base import DatasetRef, ModelRef, Seed
+from modelyard.domain.specs.configurations import refuse_wrong_config
 from modelyard.domain.specs.data import Name
 from modelyard.domain.specs.optimization import CheckpointsSpec, ChosenOptimizerSpec, refuse_cut_matrices
 from modelyard.domain.specs.reporting import ReportingSpec
@@ -16,7 +17,7 @@ from modelyard.domain.specs.sequence_parallel import (
     check_sharing_device,
     refuse_uneven_shares,
 )
-from modelyard.domain.specs.training import TrainingSpec
+from modelyard.domain.specs.training import MOST_STEPS, MOST_TOKENS, TrainingSpec
 
 DEFAULT_VOCABULARY = 4096
 
@@ -42,11 +43,11 @@ class PretrainSpec(TrainingSpec):
     """Take over the tokenizer of this model, instead of training one."""
     vocabulary_size: int | None = Field(default=None, ge=300, le=200_000)
     """Tokens of the byte-level BPE tokenizer trained on the dataset; default: the preset's, else 4096."""
-    sequence_length: int = Field(default=128, ge=16)
+    sequence_length: int = Field(default=128, ge=16, le=MOST_TOKENS)
     """Tokens per packed sequence, and the context length of a new model."""
     documents: Literal["apart", "joined"] = "apart"
     """Whether texts packed into one sequence see each other. `apart`: positions restart and attention ends at each text."""
-    steps: int = Field(default=300, ge=1)
+    steps: int = Field(default=300, ge=1, le=MOST_STEPS)
     """Optimizer steps."""
     evaluate_every: int = Field(default=50, ge=1)
     save_every: int = Field(default=50, ge=1)
@@ -55,24 +56,14 @@ class PretrainSpec(TrainingSpec):
     deepspeed: SharingDeepSpeedSpec = SharingDeepSpeedSpec(zero_stage="auto")
     deterministic: bool = False
     """Only kernels that give the same bits every time; slower on GPUs, and nothing new on CPUs."""
-    seed: int = 17
+    seed: Seed = 17
     reporting: ReportingSpec = ReportingSpec()
 
     @field_validator("config")
     @classmethod
     def _config_is_of_a_known_model(cls, config: dict[str, Any] | None) -> dict[str, Any] | None:
-        if config is None:
-            return None
-        if "auto_map" in config:
-            raise ValueError("config.auto_map names code to run, which is never loaded; leave it out")
-        for name in ("vocab_size", "max_position_embeddings"):
-            if name in config and (not isinstance(config[name], int) or config[name] < 1):
-                raise ValueError(f"config.{name} {config[name]!r} is no number of tokens; give a whole number, or leave it out")
-        if config.get("model_type") not in CAUSAL_MODEL_TYPES:
-            raise ValueError(
-                f"config.model_type {config.get('model_type')!r} is not a causal language model this platform trains; "
-                f"take one of {', '.join(CAUSAL_MODEL_TYPES)}"
-            )
+        if config is not None:
+            refuse_wrong_config(config)
         return config
 
     @model_validator(mode="after")

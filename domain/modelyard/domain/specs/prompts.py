@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from modelyard.domain.specs.base import DatasetRef, JobSpec, ModelRef, SpecModel
+from modelyard.domain.specs.base import DatasetRef, JobSpec, ModelRef, Seed, SpecModel
 from modelyard.domain.specs.data import Name
 
 
@@ -36,4 +36,4 @@ class PromptSpec(JobSpec):
     generate_items: int = Field(default=16, ge=0)
     """Of these, so many are also answered by the model and compared with ROUGE-L."""
     max_new_tokens: int = Field(default=24, ge=1)
-    seed: int = 17
+    seed: Seed = 17

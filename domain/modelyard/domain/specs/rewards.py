@@ -74,9 +74,9 @@ class RewardedSpec(SpecModel):
     """How answers are sampled, and what they are rewarded for."""
 
     rewards: list[Reward] = Field(min_length=1, max_length=10)
-    group_size: int = Field(default=8, ge=2)
+    group_size: int = Field(default=8, ge=2, le=10_000)
     """Answers to each problem, which are compared with each other."""
-    max_new_tokens: int = Field(default=64, ge=1)
+    max_new_tokens: int = Field(default=64, ge=1, le=2**24)
     """Tokens of an answer."""
     temperature: float = Field(default=1.0, gt=0, le=5)
 

@@ -11,16 +11,21 @@ from modelyard.domain.specs.recovery import RecoverySpec
 
 BATCH_KEYS = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
 """What DeepSpeed calls the batch."""
+MOST_SEQUENCES = 1_000_000
+"""Of a pass, or of a step: no run is near it, and what counts with them stays quick."""
+MOST_STEPS = 1_000_000_000
+MOST_TOKENS = 2**24
+"""Of a sequence."""
 
 
 class TrainingSpec(JobSpec):
     """A training under DeepSpeed, from scratch or of a model there is."""
 
-    micro_batch_size: int = Field(default=8, ge=1)
+    micro_batch_size: int = Field(default=8, ge=1, le=MOST_SEQUENCES)
     """Sequences per rank and forward pass."""
-    gradient_accumulation_steps: int = Field(default=1, ge=1)
+    gradient_accumulation_steps: int = Field(default=1, ge=1, le=MOST_SEQUENCES)
     """Forward passes of each rank per optimizer step."""
-    global_batch_size: int | None = Field(default=None, ge=1, le=1_000_000)
+    global_batch_size: int | None = Field(default=None, ge=1, le=MOST_SEQUENCES)
     """Sequences per optimizer step over all ranks, whatever their number; instead of `gradient_accumulation_steps`."""
     deepspeed: DeepSpeedSpec = DeepSpeedSpec()
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"

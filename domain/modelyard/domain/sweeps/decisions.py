@@ -120,7 +120,11 @@ def _note(sweep: SweepView, trial: TrialView) -> Note | None:
 
 def _note_value(sweep: SweepView, trial: TrialView, job: JobView, state: TrialState, step: int | None) -> Note:
     if job.value is None or job.step != step:
-        return Note(trial.number, TrialState.FAILED, message=f"it reported no metric {sweep.metric!r} there")
+        return Note(
+            trial.number,
+            TrialState.FAILED,
+            message=f"it reported no metric {sweep.metric!r} there; set `metric` to one that it reports",
+        )
     return Note(trial.number, state, step, job.value)
 
 

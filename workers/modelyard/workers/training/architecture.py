@@ -1,10 +1,14 @@
 """The model a run trains: new by a spec, or one of the registry; and how its weights leave DeepSpeed."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
 from modelyard.domain.specs.pretraining import PretrainSpec
 from modelyard.workers.recipe import BadData
+
+LEGACY_SETTINGS = frozenset({"rope_theta", "rope_scaling", "partial_rotary_factor", "torch_dtype", "dtype"})
+"""What older files say, and transformers still reads."""
 
 
 def build_model(spec: PretrainSpec, tokenizer: Any, base: Path | None = None) -> Any:
@@ -13,6 +17,7 @@ def build_model(spec: PretrainSpec, tokenizer: Any, base: Path | None = None) ->
     `base`: folder of the model to train further. Raises `BadData`.
     """
     import torch
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig, AutoModelForCausalLM
 
     if base is not None:
@@ -23,13 +28,16 @@ def build_model(spec: PretrainSpec, tokenizer: Any, base: Path | None = None) ->
         raise BadData(
             f"config.vocab_size {settings['vocab_size']} is less than the {len(tokenizer)} tokens of the tokenizer; leave it out"
         )
+    _tell_unknown(model_type, settings)
     ends = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
     torch.manual_seed(spec.seed)
     try:
         config = AutoConfig.for_model(model_type, **{"vocab_size": len(tokenizer), **settings, **ends, "use_cache": False})
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    except (ValueError, TypeError, AttributeError, RuntimeError, KeyError, ZeroDivisionError) as error:
-        raise BadData(f"config: no {model_type} can be built from it: {error}") from error
+    except (ValueError, TypeError, AttributeError, RuntimeError, KeyError, ZeroDivisionError, StrictDataclassError) as error:
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise BadData(f"config: no {model_type} can be built from it ({said}); mend that setting, or leave it out") from error
+    _check_heads(config)
     _check_context(spec, model)
     return model
 
@@ -63,6 +71,25 @@ def _load_base(spec: PretrainSpec, folder: Path, vocabulary: int) -> Any:
     if rows < vocabulary:
         raise BadData(f"the model knows {rows} tokens, but its tokenizer makes {vocabulary}; import the two that belong together")
     return model
+
+
+def _tell_unknown(model_type: str, settings: dict[str, Any]) -> None:
+    """Say in the log which settings the architecture does not have: transformers keeps them and reads nothing."""
+    from transformers import AutoConfig
+
+    plain = AutoConfig.for_model(model_type)
+    known = {*plain.to_dict(), *plain.attribute_map, *LEGACY_SETTINGS}
+    for name in sorted(settings.keys() - known):
+        print(f"config.{name}: {model_type} has no such setting, so it changes nothing", file=sys.stderr, flush=True)  # noqa: T201 - a recipe's log
+
+
+def _check_heads(config: Any) -> None:
+    """Raise `BadData` where queries cannot share keys evenly; what a spec leaves out has another default in each family."""
+    heads, groups = getattr(config, "num_attention_heads", None), getattr(config, "num_key_value_heads", None)
+    if heads and groups and heads % groups:
+        raise BadData(
+            f"config.num_key_value_heads: {groups} does not divide num_attention_heads {heads}; set one of them so that it does"
+        )
 
 
 def _check_context(spec: PretrainSpec, model: Any) -> None:

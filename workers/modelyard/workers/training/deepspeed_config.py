@@ -1,5 +1,7 @@
 """Derive a DeepSpeed configuration from a spec (https://www.deepspeed.ai/docs/config-json/)."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from modelyard.domain.specs.finetuning import TuningSpec
@@ -43,6 +45,18 @@ def derive_config(spec: PretrainSpec | TuningSpec, device: str, ranks: int = 1) 
         # What another optimizer knows of ours is not sure; all know a learning rate.
         config["optimizer"]["params"] = {"lr": chosen.learning_rate}
     return merge(config, spec.deepspeed.override)
+
+
+@contextmanager
+def blame_override(spec: PretrainSpec | TuningSpec) -> Iterator[None]:
+    """Turn what DeepSpeed and its optimizers make of an override they do not take into `BadData`."""
+    try:
+        yield
+    except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+        if not spec.deepspeed.override:
+            raise
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise BadData(f"deepspeed.override {spec.deepspeed.override}: DeepSpeed does not take it ({said}); mend it") from error
 
 
 def check_precision(run: Run[Any]) -> None:

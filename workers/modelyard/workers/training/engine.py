@@ -7,7 +7,7 @@ import deepspeed
 from modelyard.domain.specs.architectures import PLAIN_MODEL_TYPES
 from modelyard.domain.specs.pretraining import PretrainSpec
 from modelyard.workers.recipe import Run
-from modelyard.workers.training.deepspeed_config import check_precision, derive_config
+from modelyard.workers.training.deepspeed_config import blame_override, check_precision, derive_config
 from modelyard.workers.training.documents import choose_attention, choose_joined_attention
 from modelyard.workers.training.gradient_norm import keep_gradient_norm
 from modelyard.workers.training.kernels import apply_kernels
@@ -26,7 +26,8 @@ def start_engine(run: Run[PretrainSpec], model: Any) -> Any:
     if "optimizer" not in spec.deepspeed.override:  # what the user overrides is DeepSpeed's to build
         optimizer = build_optimizer(spec.optimizer, module)
         del config["optimizer"]
-    engine, *_ = deepspeed.initialize(model=module, model_parameters=module.parameters(), optimizer=optimizer, config=config)
+    with blame_override(spec):
+        engine, *_ = deepspeed.initialize(model=module, model_parameters=module.parameters(), optimizer=optimizer, config=config)
     keep_gradient_norm(engine)
     if engine.zero_optimization_stage() == 0:
         _make_lean(engine, run.world_size)

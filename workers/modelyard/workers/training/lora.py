@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modelyard.workers.recipe import Run
+from modelyard.workers.recipe import NotFinite, Run
 
 ADAPTER_CONFIG = "adapter_config.json"
 MERGE_TOLERANCE = {"fp32": 1e-5, "bf16": 0.025, "fp16": 0.01}
@@ -55,7 +55,7 @@ def merge_adapter(base: Path, adapter: Path, merged: Path, precision: str, sampl
     """Merge an adapter into its base, save it as safetensors, and verify what was saved.
 
     Both sides of the comparison are read back from disk. `sample`: token ids to compare on.
-    Raises `MergeFailed` above the tolerance.
+    Raises `MergeFailed` above the tolerance, and `NotFinite` where there is nothing to compare.
     """
     import torch
     from peft import PeftModel
@@ -68,6 +68,8 @@ def merge_adapter(base: Path, adapter: Path, merged: Path, precision: str, sampl
     adapted = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=stored), adapter, is_trainable=True)
     trainable = adapted.num_parameters(only_trainable=True)
     expected = _logits(adapted, sample, exact)
+    if not expected.isfinite().all():
+        raise NotFinite("the logits of the tuned model are not finite; lower the learning rate")
     # Adding the product in the higher precision rounds every weight once only.
     adapted.merge_and_unload().to(stored).save_pretrained(merged)
     del adapted

@@ -54,27 +54,30 @@ class MuonWithAdamW(torch.optim.Optimizer):
             inner, lr=chosen.learning_rate, weight_decay=chosen.weight_decay, momentum=chosen.betas[0],
             adjust_lr_fn="match_rms_adamw",
         )  # fmt: skip
-        self.adamw = _adamw(chosen, _groups(outer, chosen.weight_decay))
+        # An adapter has nothing but matrices between the layers.
+        self.adamw = _adamw(chosen, _groups(outer, chosen.weight_decay)) if outer else None
         super().__init__([*inner, *outer], {})
         self._join()
 
     def _join(self) -> None:
         # The same groups under one roof: whoever changes a learning rate needs to know no more.
-        self.param_groups = [*self.muon.param_groups, *self.adamw.param_groups]
+        self.param_groups = [*self.muon.param_groups, *(self.adamw.param_groups if self.adamw else [])]
 
     def step(self, closure: Any = None) -> None:
         """Step both."""
         self.muon.step(closure)
-        self.adamw.step()
+        if self.adamw:
+            self.adamw.step()
 
     def state_dict(self) -> dict[str, Any]:
         """Both states."""
-        return {"muon": self.muon.state_dict(), "adamw": self.adamw.state_dict()}
+        return {"muon": self.muon.state_dict(), **({"adamw": self.adamw.state_dict()} if self.adamw else {})}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take both states back."""
         self.muon.load_state_dict(state_dict["muon"])
-        self.adamw.load_state_dict(state_dict["adamw"])
+        if self.adamw:
+            self.adamw.load_state_dict(state_dict["adamw"])
         self._join()
 
 

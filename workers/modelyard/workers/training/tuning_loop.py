@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from modelyard.workers.recipe import NotFinite, Run
 from modelyard.workers.training.checkpoints import Progress, load_state
-from modelyard.workers.training.deepspeed_config import derive_config
+from modelyard.workers.training.deepspeed_config import blame_override, derive_config
 from modelyard.workers.training.distributed import sum_over_ranks
 from modelyard.workers.training.flops import Work
 from modelyard.workers.training.gradient_norm import keep_gradient_norm
@@ -82,7 +82,8 @@ def _start_engine(run: Run[Tuning], model_folder: Path, progress: Progress) -> A
     if "optimizer" not in run.spec.deepspeed.override:  # what the user overrides is DeepSpeed's to build
         optimizer = build_optimizer(run.spec.optimizer, model)
         del config["optimizer"]
-    engine, *_ = deepspeed.initialize(model=model, model_parameters=learning, optimizer=optimizer, config=config)
+    with blame_override(run.spec):
+        engine, *_ = deepspeed.initialize(model=model, model_parameters=learning, optimizer=optimizer, config=config)
     keep_gradient_norm(engine)
     if run.world_size == 1 and engine.zero_optimization_stage() == 0:
         # There is nobody to add gradients up with, and copying them there and back costs a tenth of a small step.

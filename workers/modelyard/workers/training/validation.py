@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from modelyard.domain.specs.pretraining import PretrainSpec
+from modelyard.workers.perplexity import to_perplexity
 from modelyard.workers.recipe import BadData, NotFinite, Run
 from modelyard.workers.training.batches import to_device
 from modelyard.workers.training.checkpoints import Progress
@@ -32,7 +33,7 @@ def validate(run: Run[PretrainSpec], engine: Any, store: TokenStore, progress: P
     if not math.isfinite(loss):
         raise NotFinite(f"the validation loss is {loss} at step {progress.step}")
     progress.last_validation_loss = loss
-    run.metrics(progress.step, validation_loss=loss, validation_perplexity=math.exp(min(loss, 700.0)))
+    run.metrics(progress.step, validation_loss=loss, validation_perplexity=to_perplexity(loss))
     run.phase("step")
     return loss
 

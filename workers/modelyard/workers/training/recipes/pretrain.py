@@ -8,6 +8,7 @@ from typing import Any
 from modelyard.domain.specs.pretraining import PretrainSpec
 from modelyard.workers.dataset import open_dataset
 from modelyard.workers.model_card import describe_origin, write_model_card
+from modelyard.workers.perplexity import to_perplexity
 from modelyard.workers.recipe import Run, run_recipe
 from modelyard.workers.training.architecture import build_model, save_model
 from modelyard.workers.training.beginning import begin
@@ -128,7 +129,7 @@ def _facts(run: Run[PretrainSpec], config: Any, corpus: Corpus, parameters: int)
     return {
         "parameters": parameters,
         "architecture": config.model_type,
-        "vocabulary_size": len(corpus.tokenizer),
+        "vocabulary_size": config.get_text_config().vocab_size,
         "tokenizer_size": len(corpus.tokenizer),
         "context_length": getattr(config.get_text_config(), "max_position_embeddings", run.spec.sequence_length),
         "documents": corpus.train.document_count,
@@ -141,8 +142,8 @@ def _figures(spec: PretrainSpec, progress: Progress, tokens: int, seconds: float
     assert progress.first_validation_loss is not None
     assert progress.last_validation_loss is not None
     return {
-        "validation_perplexity_first": round(math.exp(progress.first_validation_loss), 3),
-        "validation_perplexity": round(math.exp(progress.last_validation_loss), 3),
+        "validation_perplexity_first": round(to_perplexity(progress.first_validation_loss), 3),
+        "validation_perplexity": round(to_perplexity(progress.last_validation_loss), 3),
         "steps": spec.steps,
         "tokens": tokens,
         "tokens_per_second": round(tokens / seconds, 1) if seconds else None,
