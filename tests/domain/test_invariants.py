@@ -136,6 +136,27 @@ class TestExamine:
         assert examine(wait=mend).is_ok
         assert looks == ["waited"]
 
+    @pytest.mark.parametrize(
+        ("damage", "says"),
+        [
+            ({"state": "dancing"}, "has the unknown state 'dancing'"),
+            ({"outputs": {"model": {"id": "model_1"}}}, "has outputs without type and id"),
+            ({"outputs": {"model": None}}, "has outputs without type and id"),
+            ({"outputs": ["model_1"]}, "has outputs without type and id"),
+        ],
+    )
+    def test_a_row_nobody_can_read_hides_no_other(
+        self, factory: Factory, examine: Examine, damage: dict[str, object], says: str
+    ) -> None:
+        wrong, other = factory.running(), factory.running()
+        factory.update(wrong, **damage)
+        factory.update(other, lease_expires_at=None)
+        report = examine()
+        found = {(each.invariant, each.job_id): each.message for each in report.violations if each.job_id}
+        assert set(found) == {("rows_can_be_read", wrong.id), ("open_job_has_a_reason", other.id)}
+        assert says in found["rows_can_be_read", wrong.id]
+        assert report.checked["jobs"] == 2
+
     def test_a_second_open_attempt(self, factory: Factory, examine: Examine) -> None:
         job = factory.running()
         write(factory.database, finish, job.id, 1, Outcome.NODE_LOST)

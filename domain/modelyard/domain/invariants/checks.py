@@ -1,6 +1,6 @@
 """The invariants of one job, each a pure function: what is wrong, one sentence each, or nothing."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 
 from modelyard.domain.invariants.facts import JobFacts, Violation
@@ -90,6 +90,16 @@ CHECKS: tuple[Check, ...] = (
     open_job_has_a_reason,
     seats_are_left,
 )
+
+
+def find_unreadable(state: str, outputs: object) -> str | None:
+    """What of a job's row is so wrong that nothing else can be said of it; None if it can be read."""
+    if state not in set(JobState):
+        return f"has the unknown state {state!r}"
+    values = outputs.values() if isinstance(outputs, Mapping) else [outputs]
+    if all(isinstance(each, Mapping) and {"type", "id"} <= each.keys() for each in values):
+        return None
+    return f"has outputs without type and id: {str(outputs)[:200]}"
 
 
 def check_job(job: JobFacts, now: float) -> list[Violation]:

@@ -63,15 +63,21 @@ class Examiner:
         while True:
             with self.database.read() as session:
                 now = read_clock(session)
-                jobs = list_jobs(session, after, only)
-                artifacts = find_artifacts(session, jobs)
-            if not jobs:
+                page = list_jobs(session, after, only)
+                jobs, artifacts = page.jobs, find_artifacts(session, page.jobs)
+            if page.last is None:
                 return violations
+            violations += page.unreadable
             violations += [each for job in jobs for each in check_job(job, now)]
             violations += [each for job in jobs for each in _check_outputs(job)]
             violations += [each for (job_id, what), key in artifacts.items() for each in self._check_artifact(job_id, what, key)]
-            _count(checked, jobs=len(jobs), attempts=sum(len(job.attempts) for job in jobs), artifacts=len(artifacts))
-            after = jobs[-1].id
+            _count(
+                checked,
+                jobs=len(jobs) + len(page.unreadable),
+                attempts=sum(len(job.attempts) for job in jobs),
+                artifacts=len(artifacts),
+            )
+            after = page.last
 
     def _check_tickets(self, checked: dict[str, int]) -> list[Violation]:
         """Every job that could be claimed has a ticket in Redis."""

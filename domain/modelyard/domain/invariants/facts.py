@@ -1,6 +1,6 @@
 """Rows as the checks see them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,3 +50,13 @@ class JobFacts:
     attempts: tuple[AttemptFacts, ...] = ()
     """In order of `seq`."""
     seats: tuple[SeatFacts, ...] = ()
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some jobs in order of their ids, and which of them cannot even be read."""
+
+    jobs: Sequence[JobFacts]
+    unreadable: Sequence[Violation]
+    last: str | None
+    """Where the next page begins; None behind the last."""

@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import func, literal, union_all
 from sqlmodel import Session, col, select
 
-from modelyard.domain.invariants.facts import AttemptFacts, JobFacts, SeatFacts
+from modelyard.domain.invariants.checks import find_unreadable
+from modelyard.domain.invariants.facts import AttemptFacts, JobFacts, Page, SeatFacts, Violation
 from modelyard.domain.jobs.lifecycle import JobState
 from modelyard.domain.jobs.repository import list_claimable
 from modelyard.domain.jobs.tables import Attempt, Checkpoint, Job, JobTally, Seat
@@ -18,16 +19,20 @@ PAGE_JOBS = 500
 _COLUMNS = (Job.id, Job.kind, Job.state, Job.attempt, Job.reason, Job.lease_expires_at, Job.finished_at, Job.outputs)
 
 
-def list_jobs(session: Session, after: str, only: Sequence[str] | None = None) -> list[JobFacts]:
+def list_jobs(session: Session, after: str, only: Sequence[str] | None = None) -> Page:
     """The next page of jobs by id, with their attempts and seats; `only`: of these ids."""
     query = select(*_COLUMNS).where(col(Job.id) > after).order_by(col(Job.id)).limit(PAGE_JOBS)  # type: ignore[call-overload]
     rows = session.exec(query if only is None else query.where(col(Job.id).in_(only))).all()
-    ids = [row.id for row in rows]
+    faults = {row.id: fault for row in rows if (fault := find_unreadable(row.state, row.outputs)) is not None}
+    unreadable = [Violation("rows_can_be_read", id_, f"job {id_} {fault}") for id_, fault in faults.items()]
+    ids = [row.id for row in rows if row.id not in faults]
     attempts, seats = _attempts(session, ids), _seats(session, ids)
-    return [
+    jobs = [
         JobFacts(**{**row._mapping, "state": JobState(row.state)}, attempts=tuple(attempts[row.id]), seats=tuple(seats[row.id]))
         for row in rows
+        if row.id not in faults
     ]
+    return Page(jobs, unreadable, rows[-1].id if rows else None)
 
 
 def _attempts(session: Session, ids: Sequence[str]) -> dict[str, list[AttemptFacts]]:
