@@ -56,6 +56,9 @@ class TestMigrate:
         assert inspect(database.engine).get_table_names() == ["alembic_version"]
         database.dispose()
 
+    @pytest.mark.filterwarnings(
+        "ignore:.*expression-based index ix_usage_size", "ignore:.*expression-based index 'ix_usage_size'"
+    )
     def test_makes_what_the_code_declares(self, database: Database) -> None:
         with database.engine.connect() as connection:
             context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})

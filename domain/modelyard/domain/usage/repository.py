@@ -9,6 +9,7 @@ from modelyard.domain.jobs.lifecycle import ACTIVE
 from modelyard.domain.jobs.tables import OWNED, Attempt, Job
 from modelyard.domain.projects.tables import Project
 from modelyard.domain.usage.accounting import Split
+from modelyard.domain.usage.largest import find_largest
 from modelyard.domain.usage.ledger import make_entry
 from modelyard.domain.usage.periods import Period, split_period
 from modelyard.domain.usage.rollbacks import find_lost
@@ -42,8 +43,10 @@ def _ended(
         days, edges = split_period(period)
         whole = sum_days(session, grouping, scope, days) if days else ()
         return [*whole, *(row for edge in edges for row in sum_entries(session, grouping, scope, edge))]
-    found = list(sum_entries(session, grouping, scope, period, limit))
-    if limit is None or grouping is not Grouping.JOB:
+    if limit is None or scope.job_ids is not None or grouping not in {Grouping.JOB, Grouping.ATTEMPT}:
+        return sum_entries(session, grouping, scope, period, None if running else limit)
+    found = list(find_largest(session, grouping, scope, period, limit))
+    if grouping is Grouping.ATTEMPT:
         return found
     return [*found, *_others(session, scope, period, running, {(row.key, row.accelerator) for row in found})]
 

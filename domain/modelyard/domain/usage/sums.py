@@ -17,6 +17,7 @@ from modelyard.domain.usage.periods import DAY_SECONDS, Days, Period
 from modelyard.domain.usage.tables import UsageDay, UsageEntry
 
 SPLIT_NAMES = tuple(each.name for each in fields(Split))
+ALL_TIME = Period()
 
 
 class Grouping(StrEnum):
@@ -74,14 +75,24 @@ class Scope:
     """Whose usage: None for everybody's."""
 
     project_id: str | None = None
-    job_ids: Sequence[str] | None = None
+    job_ids: Any = None
+    """A list, or a query."""
+    attempt_ids: Sequence[str] | None = None
+
+    def is_wide(self) -> bool:
+        """Whether it is about more than named jobs or attempts, which are found by their names."""
+        return self.job_ids is None and self.attempt_ids is None
 
     def narrow(self, query: Any, table: Any) -> Any:
         """The same query about these only."""
         if self.project_id:
-            query = query.where(col(table.project_id) == self.project_id)
+            # As an expression no index is of use for it: named rows are to be found by their names.
+            project = col(table.project_id) if self.is_wide() else col(table.project_id).concat("")
+            query = query.where(project == self.project_id)
         if self.job_ids is not None:
             query = query.where(col(table.id if table is Job else table.job_id).in_(self.job_ids))
+        if self.attempt_ids is not None:
+            query = query.where(col(table.attempt_id).in_(self.attempt_ids))
         return query
 
 
@@ -111,17 +122,21 @@ def sum_days(session: Session, grouping: Grouping, scope: Scope, days: Days) -> 
 
 
 def sum_entries(
-    session: Session, grouping: Grouping, scope: Scope, period: Period, limit: int | None = None
+    session: Session, grouping: Grouping, scope: Scope, period: Period = ALL_TIME, limit: int | None = None
 ) -> Iterable[UsageRow]:
     """What ended within a period, entry by entry; `limit`: only the largest groups."""
-    query = _select_sums(BY_ENTRY[grouping], UsageEntry, func.count()).where(col(UsageEntry.finished_at) >= period.start)
+    query = _select_sums(BY_ENTRY[grouping], UsageEntry, func.count()).where(*within(period, by_time=scope.is_wide()))
     query = query.join(Job, col(Job.id) == col(UsageEntry.job_id)) if grouping is Grouping.KIND else query
     query = query.join(Project, col(Project.id) == col(UsageEntry.project_id)) if grouping is Grouping.PROJECT else query
-    if period.end is not None:
-        query = query.where(col(UsageEntry.finished_at) < period.end)
     if limit is not None:
         query = query.order_by(func.sum(total_of(UsageEntry)).desc(), literal_column("1")).limit(limit)
     return _rows(session, scope.narrow(query, UsageEntry), UsageEntry)
+
+
+def within(period: Period, *, by_time: bool = True) -> list[Any]:
+    """The conditions under which an entry ended within a period; `by_time`: whether an index of endings may be of use."""
+    ended = col(UsageEntry.finished_at) if by_time else col(UsageEntry.finished_at) + 0
+    return [ended >= period.start] if period.end is None else [ended >= period.start, ended < period.end]
 
 
 def total_of(table: Any) -> Any:

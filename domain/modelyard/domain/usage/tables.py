@@ -1,18 +1,26 @@
 """Tables of the ledger."""
 
-from sqlalchemy import Double, Index
+from sqlalchemy import Double, Index, text
 from sqlmodel import Field, SQLModel
 
 from modelyard.domain.columns import time_field
 from modelyard.domain.jobs.tables import JOB_ID
 from modelyard.domain.projects.tables import PROJECT_ID
 
+LARGEST_FIRST = "(starting + useful + redone + idle + failed) DESC"
+FIRST, RETRIED = text("attempt = 1"), text("attempt > 1")
+
 
 class UsageEntry(SQLModel, table=True):
     """What one finished attempt used, in slot-seconds (slots × seconds); a slot is a GPU, or a CPU share."""
 
     __tablename__ = "usage_entry"
-    __table_args__ = (Index("ix_usage_project", "project_id", "finished_at"), Index("ix_usage_job", "job_id", "attempt"))
+    __table_args__ = (
+        Index("ix_usage_project", "project_id", "finished_at"),
+        Index("ix_usage_job", "job_id", "attempt"),
+        Index("ix_usage_size", "project_id", text(LARGEST_FIRST), "job_id", "attempt", "finished_at"),
+        Index("ix_usage_retried", "project_id", "finished_at", "job_id", sqlite_where=RETRIED, postgresql_where=RETRIED),
+    )
 
     attempt_id: str = Field(primary_key=True, foreign_key="attempt.id")
     project_id: str = Field(foreign_key=PROJECT_ID)
