@@ -197,6 +197,7 @@ class TestSpecs:
             ("pretrain", {"name": "Bad Name"}, "name"),
             ("prepare", {"sources": [{}]}, "exactly one of"),
             ("import", {"source": {"hub": "a/b"}}, "`hub` needs `revision`"),
+            ("import", {"source": {"hub": "a/b", "revision": "main"}}, "revision 'main' is no full commit id"),
             ("prompt", {"templates": [{"name": "a"}, {"name": "b", "user": "no place"}]}, "must contain {prompt}"),
         ],
     )

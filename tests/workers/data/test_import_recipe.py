@@ -109,7 +109,7 @@ class TestFindWeights:
     @pytest.mark.parametrize("revision", ["main", "v1.0", "abc123", "A" * 40])
     def test_refuses_a_revision_that_moves(self, revision: str) -> None:
         with pytest.raises(BadData, match="no full commit id"):
-            find_weights(ModelSource(hub="owner/name", revision=revision), None)
+            find_weights(ModelSource.model_construct(hub="owner/name", revision=revision), None)
 
     def test_names_the_command_for_a_missing_package(self) -> None:
         with pytest.raises(BadData, match="pip install --no-deps no-such-package-of-anyone"):

@@ -1,5 +1,6 @@
 """Specs of the data stage: prepare a dataset, import a model from outside."""
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -84,6 +85,8 @@ class ModelSource(SpecModel):
             raise ValueError("`package` needs `file`: the weights inside the distribution")
         if self.hub is not None and self.revision is None:
             raise ValueError("`hub` needs `revision`: the full commit id")
+        if self.revision is not None and not re.fullmatch(r"[0-9a-f]{40}", self.revision):
+            raise ValueError(f"revision {self.revision!r} is no full commit id (40 hexadecimal digits); branches and tags move")
         return self
 
 

@@ -68,13 +68,14 @@ def merge_adapter(base: Path, adapter: Path, merged: Path, precision: str, sampl
     adapted = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=stored), adapter, is_trainable=True)
     trainable = adapted.num_parameters(only_trainable=True)
     expected = _logits(adapted, sample, exact)
-    if not expected.isfinite().all():
-        raise NotFinite("the logits of the tuned model are not finite; lower the learning rate")
     # Adding the product in the higher precision rounds every weight once only.
     adapted.merge_and_unload().to(stored).save_pretrained(merged)
     del adapted
     model = AutoModelForCausalLM.from_pretrained(merged, dtype=stored)
-    difference = float((expected - _logits(model, sample, exact)).abs().max() / expected.abs().max())
+    found = _logits(model, sample, exact)
+    if not (expected.isfinite().all() and found.isfinite().all()):
+        raise NotFinite("the logits of the tuned model are not finite, adapted or merged; lower the learning rate")
+    difference = float((expected - found).abs().max() / expected.abs().max())
     if not difference <= MERGE_TOLERANCE[precision]:
         raise MergeFailed(
             f"merged and adapted logits differ by {difference:.3g} of the largest, more than {MERGE_TOLERANCE[precision]:.3g}; "
