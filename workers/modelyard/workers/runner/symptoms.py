@@ -16,23 +16,22 @@ CAUSES = (
     ),
 )
 """Outcome -> what shows it. The first that matches counts."""
-CONNECTION_LOST = re.compile(
+CONNECTION_LOST = (
     r"gloo/transport/|ProcessGroup(NCCL|Gloo)\b|NCCL error|\bnccl\w*Error\b|Dist(Backend|Network|Store)Error"
     r"|collective operation timeout"
 )
 """A rank that lost another one says so: true, and a consequence, unless nobody knows of anything else."""
-_CAUSES = tuple((outcome, re.compile(pattern)) for outcome, pattern in CAUSES)
 
 
 def find_cause(lines: Iterable[str]) -> tuple[Outcome, str] | None:
     """The first line that shows a cause, and which; None if none does. Pure."""
     for line in lines:
-        for outcome, pattern in _CAUSES:
-            if pattern.search(line):
+        for outcome, pattern in CAUSES:
+            if re.search(pattern, line):  # compiled when first asked, which most runners never do
                 return outcome, line.strip()
     return None
 
 
 def is_connection_lost(text: str) -> bool:
     """Whether a line or message tells of other ranks that went away, which somebody else must have caused."""
-    return CONNECTION_LOST.search(text) is not None
+    return re.search(CONNECTION_LOST, text) is not None
