@@ -17,8 +17,6 @@ TRIED_AGAIN = sa.text("retry_of IS NOT NULL")
 UNJUDGED = sa.text("NOT is_kept")
 REMOVED = sa.text("removed_at IS NOT NULL")
 BEGINS_ELSEWHERE = sa.text("resume_from_job IS NOT NULL")
-LARGEST_FIRST = sa.text("(starting + useful + redone + idle + failed) DESC")
-RETRIED = sa.text("attempt > 1")
 DAYS = """
 INSERT INTO usage_day (project_id, day, kind, accelerator, attempts, waiting_seconds,
     starting, useful, redone, idle, failed, before_month)
@@ -182,9 +180,6 @@ def _add_days_of_the_ledger() -> None:
         sa.PrimaryKeyConstraint("project_id", "day", "kind", "accelerator"),
     )
     op.execute(DAYS.format(**CALENDARS[op.get_bind().dialect.name]))
-    op.create_index("ix_usage_size", "usage_entry", ["project_id", LARGEST_FIRST, "job_id", "attempt", "finished_at"])
-    columns = ["project_id", "finished_at", "job_id"]
-    op.create_index("ix_usage_retried", "usage_entry", columns, sqlite_where=RETRIED, postgresql_where=RETRIED)
 
 
 def _narrow_indexes() -> None:
@@ -226,8 +221,6 @@ def downgrade() -> None:
         batch_op.drop_column("verified_at")
         batch_op.drop_column("removed_at")
         batch_op.drop_column("is_kept")
-    op.drop_index("ix_usage_retried", "usage_entry")
-    op.drop_index("ix_usage_size", "usage_entry")
     op.drop_table("usage_day")
     _widen_indexes()
     with op.batch_alter_table("schedule", schema=None) as batch_op:
