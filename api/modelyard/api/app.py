@@ -4,7 +4,7 @@ import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from modelyard.api.bodies import BodyLimit
 from modelyard.api.callers import Callers
@@ -25,6 +25,7 @@ from modelyard.api.jobs.creation import JobWriter, create_jobs
 from modelyard.api.jobs.decisions import router as decisions
 from modelyard.api.jobs.direct import DirectSubmit
 from modelyard.api.jobs.endpoints import router as jobs
+from modelyard.api.parameters import refuse_unknown_parameters
 from modelyard.api.pipelines.endpoints import router as pipelines
 from modelyard.api.planning.endpoints import router as planning
 from modelyard.api.projects.endpoints import router as projects
@@ -75,8 +76,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit, limit_bytes=settings.max_body_megabytes * 2**20)
     app.add_middleware(Gate)
     install_error_handlers(app)
+    for router in (health, gateway):  # asked by programs that are not ours, with whatever they add
+        app.include_router(router)
     for router in (
-        health,
         planning,
         jobs,
         decisions,
@@ -87,7 +89,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         reproduction,
         *registry,
         deployments,
-        gateway,
         cluster,
         workers,
         invariants,
@@ -95,7 +96,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         projects,
         keys,
     ):
-        app.include_router(router)
+        app.include_router(router, dependencies=[Depends(refuse_unknown_parameters)])
     add_documentation(app)
     add_dashboard(app)
     return app

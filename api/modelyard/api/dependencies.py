@@ -63,8 +63,11 @@ async def identify(callers: Callers, authorization: str | None) -> Caller:
     return caller
 
 
+AnyCaller = Annotated[Caller, Depends(_caller)]
+
+
 def _needs(scope: str) -> Callable[[Caller], Awaitable[Caller]]:
-    async def check(caller: Annotated[Caller, Depends(_caller)]) -> Caller:
+    async def check(caller: AnyCaller) -> Caller:
         if not caller.may(scope):
             raise ApiError(403, "missing_scope", f"This API key lacks the scope {scope!r}", field="Authorization")
         return caller
