@@ -3,7 +3,6 @@
 import math
 import random
 import signal
-import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +23,8 @@ FREEZE_SECONDS = 4.0 * LEASE_SECONDS
 """Longer than two leases, and a change of the leading scheduler: whoever wakes up has lost everything it owned."""
 LONGEST_FREEZE_SECONDS = 10.0 * LEASE_SECONDS
 """Of what is frozen until somebody else has taken its work over, on a machine however slow."""
+LONGEST_DRAIN_SECONDS = 90.0
+"""Far more than `MODELYARD_STOP_GRACE_SECONDS` of the cluster."""
 DATABASE_AWAY_SECONDS = 20.0
 API_LIFE_SECONDS = 25.0
 FLUSH_EVERY_SECONDS = 15.0
@@ -58,7 +59,10 @@ class Injector:
     """Name of an injection -> how often in a round."""
     done: Counter[str] = field(default_factory=Counter)
     """What was injected, how often."""
+    problems: list[str] = field(default_factory=list)
+    """What should not have happened, in sentences."""
     victims: Victims = field(init=False)
+    _leaving: set[str] = field(default_factory=set)
     _deck: list[str] = field(default_factory=list)
     _flushed_at: float = -math.inf
     _later: list[Repair] = field(default_factory=list)
@@ -146,6 +150,8 @@ class Injector:
 
     def is_busy(self, name: str) -> bool:
         """Whether a program is frozen or draining already."""
+        if name in self._leaving:
+            return True
         process = psutil.Process(self.cluster.processes[name].pid)
         return process.status() in {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE}
 
@@ -183,13 +189,18 @@ class Injector:
             return False
         process = self.cluster.processes[name]
         process.terminate()
-
-        def restart() -> None:
-            process.wait()
-            self.cluster.start_program(name)
-
-        threading.Thread(target=restart, daemon=True).start()
+        self._leaving.add(name)
+        now = monotonic()
+        replaced = Repair(lambda: self._replace(name), now + LONGEST_DRAIN_SECONDS, now, lambda: process.poll() is not None)
+        self._later.append(replaced)
         return True
+
+    def _replace(self, name: str) -> None:
+        if self.cluster.processes[name].poll() is None:
+            self.problems.append(f"{name} did not leave within {LONGEST_DRAIN_SECONDS:g} s of SIGTERM")
+            self.cluster.kill(name)
+        self.cluster.start_program(name)
+        self._leaving.remove(name)
 
     def lose_broker(self) -> bool:
         self.cluster.broker.kill()

@@ -89,7 +89,7 @@ def _run(plan: Plan, cluster: Cluster, say: Callable[[str], None]) -> Verdict:
     if plan.calls_off:
         submitter.call_off()
     verdict = Verdict(plan.seed, plan.database, _since(started), dict(injector.done))
-    verdict.doubled_answers, verdict.problems = submitter.doubled, [*submitter.contradictions]
+    verdict.doubled_answers, verdict.problems = submitter.doubled, [*submitter.contradictions, *injector.problems]
     settled = _try(lambda: _is_settled(database, submitter), plan.settle_seconds)
     if not settled:
         verdict.problems.append(f"jobs were still open {plan.settle_seconds:g} s after the last injection")
