@@ -75,6 +75,7 @@ class TestRefuse:
             ({"deepspeed": {"override": {"optimizer": "adam"}}}, "override.optimizer 'adam' must hold keys of its own"),
             ({"deepspeed": {"override": {"zero_optimization": {"stage": 3}}}}, "zero_optimization.stage 3 has a field of its"),
             ({"deepspeed": {"override": {"fp16": {"enabled": True}}}}, "fp16.enabled True has a field of its own here; set"),
+            ({"deepspeed": {"override": {"zero_optimisation": {}}}}, "did you mean 'zero_optimization'?"),
             ({"optimizer": {"name": "muon"}, "precision": "bf16"}, "optimizer `muon` needs whole matrices, which tuning in bf16"),
             ({"micro_batch_size": 10**20}, "less than or equal to 1000000"),
             ({"seed": -1}, "greater than or equal to 0"),

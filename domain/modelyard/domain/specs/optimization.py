@@ -1,5 +1,6 @@
 """What all training has in common: the optimizer, and what DeepSpeed is told."""
 
+from difflib import get_close_matches
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -16,6 +17,13 @@ TORCH_OPTIMIZERS = (
 
 SECTIONS = ("optimizer", "scheduler", "zero_optimization", "fp16", "bf16", "torch_autocast")
 """Keys of DeepSpeed's configuration that hold other keys, of those everybody uses."""
+KEYS = (
+    *SECTIONS, "activation_checkpointing", "aio", "amp", "checkpoint", "comms_logger", "communication_data_type", "data_types",
+    "dataloader_drop_last", "disable_allgather", "dump_state", "flops_profiler", "gradient_clipping", "gradient_predivide_factor",
+    "memory_breakdown", "prescale_gradients", "seq_parallel_communication_data_type", "sparse_gradients", "steps_per_print",
+    "wall_clock_breakdown", "zero_allow_untested_optimizer", "zero_force_ds_cpu_optimizer",
+)  # fmt: skip
+"""Those of DeepSpeed's configuration that are in use (https://www.deepspeed.ai/docs/config-json/). It says nothing of others."""
 OWN_FIELDS = {
     ("zero_optimization", "stage"): "deepspeed.zero_stage",
     ("fp16", "enabled"): "precision",
@@ -46,6 +54,14 @@ class DeepSpeedSpec(SpecModel):
                 f"override.optimizer.type {name!r} is no optimizer; take one of {', '.join(DEEPSPEED_OPTIMIZERS)}, "
                 f"or of PyTorch's {', '.join(TORCH_OPTIMIZERS)}"
             )
+        return override
+
+    @field_validator("override")
+    @classmethod
+    def _is_not_misspelled(cls, override: dict[str, Any]) -> dict[str, Any]:
+        for name in override.keys() - set(KEYS):
+            if close := get_close_matches(name, KEYS, 1, 0.8):
+                raise ValueError(f"override.{name} is no key of DeepSpeed's configuration; did you mean {close[0]!r}?")
         return override
 
     @field_validator("override")
