@@ -18,7 +18,7 @@ def held(api: Api) -> str:
 class TestApprove:
     def test_lets_it_go_on(self, api_on_both: Api, check_problem: Any) -> None:
         path = held(api_on_both)
-        assert "modelyard approve" in api_on_both.client.get(f"{path}/explain").json()["fix"]
+        assert f"`modelyard approve {path.rpartition('/')[2]}`" in api_on_both.client.get(f"{path}/explain").json()["fix"]
         approved = api_on_both.client.post(f"{path}/approve", json={"comment": "fine"})
         assert approved.status_code == 202, approved.text
         body = approved.json()

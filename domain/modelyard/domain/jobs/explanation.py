@@ -45,6 +45,11 @@ class Explanation:
 
 def explain(situation: Situation) -> Explanation:
     """Say why a job is where it is."""
+    found = _explain(situation)
+    return replace(found, fix=found.fix and found.fix.replace("{id}", situation.job.id))
+
+
+def _explain(situation: Situation) -> Explanation:
     job = situation.job
     state = JobState(job.state)
     if state is JobState.QUEUED:
