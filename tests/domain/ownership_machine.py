@@ -191,14 +191,15 @@ class OwnershipMachine(RuleBasedStateMachine):
     @invariant()
     def model_and_rows_agree(self) -> None:
         with self.database.read() as session:
-            now, rows = read_clock(session), list_jobs(session, "")
+            now, page = read_clock(session), list_jobs(session, "")
             assert compare_tallies(session) == {}
-        assert {row.id: (row.state, row.attempt) for row in rows} == {
+        assert page.unreadable == []
+        assert {row.id: (row.state, row.attempt) for row in page.jobs} == {
             id_: (job.state, job.attempt) for id_, job in self.jobs.items()
         }
         for job_id in self.active():
             assert self.factory.get(Job, job_id).stop_requested == self.jobs[job_id].stop
-        assert [violation for row in rows for violation in check_job(row, now)] == []
+        assert [violation for row in page.jobs for violation in check_job(row, now)] == []
 
     @invariant()
     def what_ended_stays_as_it_was(self) -> None:

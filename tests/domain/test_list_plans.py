@@ -118,9 +118,10 @@ def test_events_of_one_job_among_those_of_all(factory: Factory) -> None:
     with factory.database.engine.begin() as connection:
         connection.execute(insert(JobEvent), rows)
         connection.execute(text("ANALYZE"))
+        half = connection.execute(text("SELECT (min(id) + max(id)) / 2 FROM job_event")).scalar_one()
     for is_brief in (False, True):
         with statements(factory.database) as seen, factory.database.read() as session:
-            newest_events(session, ids[0], 2000, 9, is_brief)
+            newest_events(session, ids[0], half, 9, is_brief)
         plan = [step for each in seen for step in explain(factory.database, *each)]
         assert [step for step in plan if "ix_job_event_job" in step], (is_brief, plan)
 
