@@ -8,7 +8,7 @@ LOGIT_COPIES = 3
 """The log-softmax, and two gradients on the way back: all in fp32, each (learned tokens, vocabulary)."""
 LOGITS_AT_A_TIME = {"cpu": 2**24, "gpu": 2**26}
 """Where pre-training makes, uses and drops its logits a few rows at a time, so many exist at once."""
-HOLES = {"pretrain": 0.2, "finetune": 0.7, "preference": 0.45, "grpo": 0.3}
+HOLES = {"pretrain": 0.2, "finetune": 0.7, "preference": 0.45, "grpo": 0.45}
 """Of what a layer makes and drops again on a CPU, this share stays with the process (measured): glibc cannot use the hole again
 that an aligned block leaves between others, and training asks it to give nothing back. PyTorch's allocator for GPUs can."""
 
