@@ -19,7 +19,7 @@ sys.stdin.readline()
 if os.fork() == 0:
     os.setsid()
     os.fork()
-print("here", flush=True)
+os.write(1, b"here\\n")  # at once: three processes share this pipe
 signal.pause()
 """
 
@@ -80,10 +80,10 @@ class TestKill:
             assert parent.stdout is not None
             parent.stdin.write("go\n")
             parent.stdin.flush()
-            assert [parent.stdout.readline() for _ in range(3)] == ["here\n"] * 3
-            assert len(group.pids()) == 3
-            group.kill()
             try:
+                assert [parent.stdout.readline() for _ in range(3)] == ["here\n"] * 3
+                assert len(group.pids()) == 3
+                group.kill()
                 assert parent.wait(timeout=10) == -9
             finally:
                 parent.kill()

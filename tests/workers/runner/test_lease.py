@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 LEASE = """
-import threading, time
+import os, threading, time
 from modelyard.domain.jobs.lifecycle import StaleAttempt
 from modelyard.workers.runner.deadline import boot_time
 from modelyard.workers.runner.lease import Lease
@@ -23,9 +23,9 @@ def be_stale():
     raise StaleAttempt("job_1", 1)
 
 def succeed():
-    print("renewed", flush=True)
+    os.write(1, b"renewed\\n")  # at once: two threads share this pipe
 
-lease = Lease({renewal}, {seconds}, lambda: print("tree ended", flush=True))
+lease = Lease({renewal}, {seconds}, lambda: os.write(1, b"tree ended\\n"))
 lease.start({claimed_at})
 """
 
@@ -53,7 +53,7 @@ class TestTold:
             assert process.wait(timeout=20) == -signal.SIGKILL
 
     def test_need_not_renew_before_it_is_held(self, tmp_path: Path) -> None:
-        then = "lease.wait_until_held()\nprint('held', flush=True)\ntime.sleep(30)"
+        then = "lease.wait_until_held()\nos.write(1, b'held\\n')\ntime.sleep(30)"
         with start(tmp_path, "hang", then, claimed_at="boot_time()", seconds=2.0) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "held\n"
@@ -71,7 +71,7 @@ class TestFrozen:
             assert process.wait(timeout=20) == -signal.SIGKILL
 
     def test_is_not_while_it_renews_nor_after_its_release(self, tmp_path: Path) -> None:
-        then = "while input() != 'release': pass\nlease.release()\nprint('released', flush=True)\nprint(input())"
+        then = "while input() != 'release': pass\nlease.release()\nos.write(1, b'released\\n')\nprint(input())"
         script = tmp_path / "lease.py"
         script.write_text(LEASE.format(renewal="succeed", seconds=1.0, claimed_at=None) + then)
         command = [sys.executable, str(script)]
