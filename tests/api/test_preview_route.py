@@ -99,6 +99,12 @@ class TestPreview:
         put_model(api, tmp_path / "model", template)
         assert reason in check_problem(ask(api, "finetune"), 422, "cannot_tokenize", "spec.model")["detail"]
 
+    def test_a_template_of_the_job_that_refuses(self, api: Api, tmp_path: Path, check_problem: Any) -> None:
+        put_rows(api, tmp_path / "rows", CHATS)
+        put_model(api, tmp_path / "model")
+        refused = ask(api, "finetune", chat_template="{{ raise_exception('not like this') }}")
+        assert "not like this" in check_problem(refused, 422, "cannot_tokenize", "spec.chat_template")["detail"]
+
     def test_a_template_that_never_ends_is_ended(
         self, api: Api, tmp_path: Path, check_problem: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -114,6 +120,8 @@ class TestPreview:
         check_problem(ask(api, "finetune"), 422, "dataset_not_prepared", "spec.dataset")
         check_problem(ask(api, "prepare"), 422, "nothing_to_preview", "spec.kind")
         check_problem(ask(api, "finetune", dataset="nothing"), 422, "unknown_reference", "spec.dataset")
+        put_rows(api, tmp_path / "rows", CHATS)
+        check_problem(ask(api, "finetune", "?answer=4"), 422, "no_rewards", "answer")
 
 
 QUESTION = [{"role": "user", "content": "say x"}]

@@ -69,6 +69,9 @@ def preview(platform: Platform, source: Source, count: int, answer: str | None =
 
     Raises `ApiError`.
     """
+    if answer is not None and source.kind != "grpo":
+        message = f"A {source.kind} job has no rewards to try an answer on; leave answer out, or preview a grpo job"
+        raise ApiError(422, "no_rewards", message, field="answer", value=answer)
     if source.model is None:
         message = (
             "The job trains a tokenizer of its own, so there are no tokens yet: name a model whose tokenizer is used instead"

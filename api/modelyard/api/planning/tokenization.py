@@ -34,9 +34,9 @@ def tokenize(platform: Platform, model: Model, request: dict[str, Any]) -> list[
         for name in FILES:
             _copy(platform, model, name, folder)
         (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
-        answer = _run(folder, model)
+        answer = _run(folder)
     if "error" in answer:
-        raise _refusal(model, answer["error"])
+        raise _refusal(model, answer["error"], request["spec"].get("chat_template"))
     shown: list[dict[str, Any]] = answer["rows"]
     return shown
 
@@ -51,19 +51,21 @@ def _copy(platform: Platform, model: Model, name: str, folder: Path) -> None:
     (folder / name).write_bytes(content)
 
 
-def _run(folder: Path, model: Model) -> dict[str, Any]:
+def _run(folder: Path) -> dict[str, Any]:
     command = [sys.executable, "-m", PROGRAM, str(folder)]
     try:
         done = subprocess.run(command, check=False, capture_output=True, timeout=SECONDS, stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired:
-        raise _refusal(model, f"tokenizing took longer than {SECONDS:.0f} s; the chat template may never end") from None
+        return {"error": f"tokenizing took longer than {SECONDS:.0f} s; the chat template may never end"}
     if done.returncode != 0:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-        raise _refusal(model, f"the program that tokenizes ended with: {last[0]}")
+        return {"error": f"the program that tokenizes ended with: {last[0]}"}
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
 
 
-def _refusal(model: Model, reason: str) -> ApiError:
+def _refusal(model: Model, reason: str, template: str | None = None) -> ApiError:
+    """`template`: the job's own, which is then the first to look at."""
     message = f"Rows cannot be tokenized with model {model.name}@{model.version}: {reason}"
-    return ApiError(422, "cannot_tokenize", message, field="spec.model", value=model.name)
+    field, value = ("spec.chat_template", template) if template else ("spec.model", model.name)
+    return ApiError(422, "cannot_tokenize", message, field=field, value=value)
