@@ -76,16 +76,16 @@ class Supervision:
         rounds = self.engine.gradient_accumulation_steps()
         # Every token of the step weighs the same, wherever it lies: DeepSpeed takes the mean over rounds and ranks.
         weight = rounds * self.run.world_size / self.conversations.predictions(step)
-        loss_sum = correct_sum = 0.0
+        found = []
         self.clock.seconds = 0.0
         batches = (self._lay_out(self.conversations.batch(step, round_, self.run.rank)) for round_ in range(rounds))
         for batch in self.clock.watch(batches):
             loss, correct = sum_losses(self.engine, batch)
             self.engine.backward(loss * weight)
             self.engine.step()
-            loss_sum += float(loss.detach())
-            correct_sum += float(correct)
-        return loss_sum, correct_sum
+            found.append((loss.detach(), correct))
+        # Read only now: reading waits for the GPU, and meanwhile the next round could not be laid out.
+        return [sum(map(float, each)) for each in zip(*found, strict=True)]
 
     def describe(self, step: int, sums: Sequence[float]) -> Outcome:
         """Divide by the tokens that were learned."""
