@@ -11,6 +11,7 @@ from modelyard.domain.specs import parse_spec
 STEP = 10
 BASE = {"model": {"id": "mdl_1", "name": "base", "version": 1, "sha256": "a"}}
 OTHER = {"model": {"id": "mdl_2", "name": "base", "version": 2, "sha256": "b"}}
+CUT = {"tensor_parallel_size": 2, "zero_stage": 0}
 
 
 def side(kind: str, ranks: int = 1, inputs: dict[str, Any] | None = None, **spec: Any) -> Side:
@@ -28,6 +29,7 @@ def side(kind: str, ranks: int = 1, inputs: dict[str, Any] | None = None, **spec
         (side("pretrain", dataset="other"), side("pretrain")),
         (side("pretrain", preset="5M"), side("pretrain", preset="5M")),
         (side("pretrain", 3, global_batch_size=24), side("pretrain", 2)),
+        (side("pretrain", 4, deepspeed=CUT, micro_batch_size=4), side("pretrain", 2, deepspeed=CUT)),
         (side("finetune", 2, loss_on="all", micro_batch_size=2), side("finetune")),
         (side("finetune", lora={"dropout": 0.1}), side("finetune")),
         (side("finetune", method="full"), side("finetune", method="full", lora={"rank": 4})),
@@ -70,6 +72,24 @@ def test_what_may_change(new: Side, old: Side) -> None:
             "8 is not a multiple of micro_batch_size 8 × 3 ranks",
         ),
         (side("pretrain", micro_batch_size=3), side("pretrain"), "spec.global_batch_size", "set micro_batch_size to 2"),
+        (
+            side("pretrain", 2, deepspeed=CUT),
+            side("pretrain", 2, micro_batch_size=4),
+            "spec.deepspeed.tensor_parallel_size",
+            "2, and 1",
+        ),
+        (
+            side("pretrain", 4, deepspeed={**CUT, "zero_stage": 1}, micro_batch_size=4),
+            side("pretrain", 2, deepspeed=CUT),
+            "spec.deepspeed.zero_stage",
+            "1, and 0",
+        ),
+        (
+            side("pretrain", 4, deepspeed={**CUT, "zero_stage": 1}, micro_batch_size=4),
+            side("pretrain", 2, deepspeed={**CUT, "zero_stage": 1}),
+            "resources.slots",
+            "4 ranks cannot go on from a checkpoint of 2",
+        ),
         (side("finetune", lora={"rank": 16}), side("finetune"), "spec.lora.rank", "16, and 8"),
         (side("finetune", lora={"alpha": 8}), side("finetune"), "spec.lora.alpha", "8, and 16"),
         (side("finetune", method="dora"), side("finetune"), "spec.method", "'dora', and 'lora'"),

@@ -71,6 +71,21 @@ class TestPredictMemory:
         sharing = replace(SETUP, ranks=4, sequence_parallel_size=2)
         assert (sharing.tokens_per_step, sharing.global_batch_size) == (2 * 64 * 2, 2 * 2)
 
+    def test_ranks_that_share_matrices_have_parts_of_the_layers_and_whole_embeddings(self) -> None:
+        cut = replace(SETUP, accelerator="gpu", ranks=4, tensor_parallel_size=2)
+        layers = SETUP.parameters - SHAPE.vocabulary_size * SHAPE.hidden_size * (1 if SHAPE.ties_embeddings else 2)
+        norms = (2 * SHAPE.layers + 1) * SHAPE.hidden_size
+        assert SETUP.parameters - cut.of_rank().parameters == (layers - norms) / 2
+        assert cut.parameters == SETUP.parameters
+        assert cut.of_rank().ranks == 2
+        assert (cut.tokens_per_step, cut.global_batch_size) == (2 * 64 * 2, 2 * 2)
+        alone, shared = pieces(accelerator="gpu"), pieces(accelerator="gpu", ranks=2, tensor_parallel_size=2)
+        assert all(shared[name] < alone[name] for name in ("weights", "gradients", "optimizer", "activations"))
+        assert shared["logits"] == alone["logits"]
+        assert alone["weights"] / 2 < shared["weights"]
+        assert count_step_operations(cut) < count_step_operations(SETUP)
+        assert predict_disk(cut).checkpoint.bytes > predict_disk(SETUP).checkpoint.bytes, "embeddings are saved twice"
+
     def test_the_vocabulary_is_most_of_a_small_model(self) -> None:
         found = pieces(shape=replace(SHAPE, vocabulary_size=100_000))
         assert found["logits"] == 3 * 128 * 100_000 * 4

@@ -26,6 +26,10 @@ def sharing(parts: int) -> dict[str, Any]:
     return {"deepspeed": {"sequence_parallel_size": parts}}
 
 
+def cut(parts: int, **choices: Any) -> dict[str, Any]:
+    return {"deepspeed": {"tensor_parallel_size": parts, **choices}}
+
+
 class TestPresets:
     def test_name_sizes_they_have(self) -> None:
         units = {"M": 10**6, "B": 10**9}
@@ -85,7 +89,20 @@ class TestRefuse:
             ({**sharing(2), "compile": "on"}, "compile `on` does not go with sequence_parallel_size above 1"),
             (sharing(0), "greater than or equal to 1"),
             ({"deepspeed": {"override": {"sequence_parallel_size": 2}}}, "set deepspeed.sequence_parallel_size instead"),
-            ({"deepspeed": {"override": {"tensor_parallel": {"autotp_size": 2}}}}, "tensor parallelism is not offered"),
+            ({"deepspeed": {"override": {"tensor_parallel": {"autotp_size": 2}}}}, "set deepspeed.tensor_parallel"),
+            (cut(0), "greater than or equal to 1"),
+            (cut(2, sequence_parallel_size=2), "tensor_parallel_size 2 does not go with sequence_parallel_size 2"),
+            (cut(2, zero_stage=3), "does not go with deepspeed.zero_stage 3, which shares out the weights by itself"),
+            (cut(2, zero_stage=2, offload="optimizer"), "does not go with deepspeed.offload optimizer"),
+            (cut(2, override={"optimizer": {"type": "Lamb"}}), "does not go with deepspeed.override.optimizer"),
+            ({**cut(2), "optimizer": {"name": "muon"}}, "does not go with optimizer.name muon, which works on whole matrices"),
+            ({**cut(2), "precision": "fp16"}, "does not go with precision fp16"),
+            ({**cut(2), "compile": "on"}, "does not go with compile on"),
+            ({**cut(2), "kernels": "liger"}, "does not go with kernels liger"),
+            ({**cut(3), "preset": "5M"}, "cannot be cut evenly for deepspeed.tensor_parallel_size 3; it may be 1, 2 or 4"),
+            ({**cut(4), "architecture": {"key_value_heads": 2}}, "key_value_heads 2 cannot be cut evenly"),
+            ({**cut(2), **config_of(intermediate_size=33)}, "intermediate_size 33 cannot be cut evenly"),
+            ({**cut(2), "config": {"model_type": "qwen3"}}, "does not go with model_type 'qwen3'; set it to 1"),
         ],
     )  # fmt: skip
     def test_with_the_way_out(self, fields: dict[str, Any], message: str) -> None:
@@ -118,6 +135,13 @@ class TestRefuse:
         assert "6 ranks are not a multiple of 4; it may be 1, 2, 3 or 6, or ask for 8 slots" in str(caught.value)
         assert (caught.value.field, caught.value.value) == ("spec.deepspeed.sequence_parallel_size", 4)
 
+    def test_ranks_that_cannot_share_matrices(self) -> None:
+        check_shape(JobRequest(spec(**cut(2)), shape=Shape(4)))
+        with pytest.raises(InvalidRequest) as caught:
+            check_shape(JobRequest(spec(**cut(2)), shape=Shape(3)))
+        assert "3 ranks are not a multiple of 2; it may be 1 or 3, or ask for 4 slots" in str(caught.value)
+        assert (caught.value.field, caught.value.value) == ("spec.deepspeed.tensor_parallel_size", 2)
+
     def test_what_gpus_cannot_share(self) -> None:
         for accelerator, fields in (
             ("cpu", sharing(2)),
@@ -137,6 +161,12 @@ class TestSharedSequences:
         asked = spec(global_batch_size=16, micro_batch_size=2, **sharing(parts))
         check_shape(JobRequest(asked, shape=Shape(ranks)))
         assert (asked.rounds(ranks), asked.sequences_per_step(ranks)) == (rounds, whole)
+        asked = spec(global_batch_size=16, micro_batch_size=2, **cut(parts))
+        assert (asked.rounds(ranks), asked.sequences_per_step(ranks)) == (rounds, whole)
+
+    def test_optimizers_are_shared_out_over_ranks_with_the_same_weights(self) -> None:
+        asked = spec(**cut(2, zero_stage="auto"))
+        assert [asked.zero_stage(ranks) for ranks in (2, 4)] == [0, 1]
 
     def test_a_batch_that_groups_cannot_share(self) -> None:
         with pytest.raises(InvalidRequest) as caught:

@@ -93,6 +93,21 @@ class TestGoBack:
         assert len(event["rows"]) == 2 * 4
         assert run.metric("validation_loss")[3] < run.metric("validation_loss")[0]
 
+    @pytest.mark.slow
+    def test_ranks_that_share_matrices_go_back_together(
+        self, poisoned: Start, poems: Path, tmp_path: Path, ranks_in: Callable[[Path], Any]
+    ) -> None:
+        size = {"hidden_size": 32, "intermediate_size": 64, "layers": 2, "heads": 2, "key_value_heads": 2}
+        spec = {"architecture": size, "deepspeed": {"tensor_parallel_size": 2}, "steps": 4, "save_every": 2, "evaluate_every": 4}
+        run = poisoned("run", [3], poisoned_rank=1, ranks=2, **spec)
+        (event,) = run.events("rolled_back")
+        assert (event["from_step"], event["to_step"], event["skipped_data_steps"]) == (3, 2, [3, 3])
+        checkpoint = without(run.folder / "checkpoints" / "step-00000002", tmp_path / "checkpoint", 3)
+        reference = ranks_in(tmp_path / "reference")
+        assert reference.run("pretrain", document(poems, checkpoint, **spec), ranks=2) == [0, 0], reference.logs
+        for name in ("loss", "gradient_norm", "validation_loss"):
+            assert after(run.metric(name), 2) == reference.metric(name)
+
     def test_fails_at_once_where_it_may_not_go_back(self, poisoned: Start) -> None:
         run = poisoned("run", [2], poisoned_rank=1, ranks=2, code=EXIT_NAN, steps=3, recovery={"on_not_finite": "fail"})
         assert run.events("rolled_back") == []

@@ -85,9 +85,12 @@ def difference(took: dict[str, float], predicted: int) -> float:
 
 
 class TestMemory:
-    @pytest.mark.parametrize(("zero_stage", "ranks", "size"), [(0, 1, SMALL), (2, 2, MIDDLE)])
-    def test_pre_training(self, poems: Path, tmp_path: Path, zero_stage: int, ranks: int, size: dict[str, int]) -> None:
-        changes = {"architecture": size, "micro_batch_size": 16 // ranks, "steps": 3, "deepspeed": {"zero_stage": zero_stage}}
+    @pytest.mark.parametrize(
+        ("deepspeed", "ranks", "size"),
+        [({"zero_stage": 0}, 1, SMALL), ({"zero_stage": 2}, 2, MIDDLE), ({"tensor_parallel_size": 2}, 2, MIDDLE)],
+    )
+    def test_pre_training(self, poems: Path, tmp_path: Path, deepspeed: dict[str, int], ranks: int, size: dict[str, int]) -> None:
+        changes = {"architecture": size, "micro_batch_size": 16 // ranks, "steps": 3, "deepspeed": deepspeed}
         spec = {**PRETRAIN, **changes}
         predicted = predict_memory(setup_of(spec, ranks), "pretrain").bytes
         for took in run(tmp_path / "run", spec, {"dataset": poems}, ranks):

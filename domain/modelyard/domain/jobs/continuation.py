@@ -61,6 +61,7 @@ def _list_obstacles(new: Side, old: Side, step: int) -> Iterator[Fault]:
     yield from _compare_models(new, old)
     yield from _compare_optimizers(new.spec, old.spec)
     yield from _compare_stages(new, old)
+    yield from _compare_cuts(new, old)
     yield from _compare_batches(new, old)
 
 
@@ -111,6 +112,25 @@ def _compare_stages(new: Side, old: Side) -> Iterator[Fault]:
             stages[0],
             f"spec.deepspeed.zero_stage: an fp16 checkpoint under zero_stage {stages[1]} cannot go on under {stages[0]}: without "
             f"ZeRO its scale is kept in another way; set {stages[1]}",
+        )
+
+
+def _compare_cuts(new: Side, old: Side) -> Iterator[Fault]:
+    """What ranks saved that have parts of matrices fits ranks with the same parts only."""
+    if not (isinstance(new.spec, PretrainSpec) and isinstance(old.spec, PretrainSpec)):
+        return
+    yield from _differing(new.spec.deepspeed, old.spec.deepspeed, "tensor_parallel_size", prefix="deepspeed.")
+    if old.spec.deepspeed.tensor_parallel_size == 1:
+        return
+    stages = [side.spec.zero_stage(side.ranks) for side in (new, old)]
+    if stages[0] != stages[1]:
+        yield _fault("deepspeed.zero_stage", *stages)
+    elif stages[0] > 0 and new.ranks != old.ranks:
+        yield Fault(
+            "resources.slots",
+            new.ranks,
+            f"resources.slots: {new.ranks} ranks cannot go on from a checkpoint of {old.ranks} with tensor_parallel_size "
+            f"{old.spec.deepspeed.tensor_parallel_size} under zero_stage {stages[1]}; ask for {old.ranks}",
         )
 
 

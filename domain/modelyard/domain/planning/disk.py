@@ -28,7 +28,8 @@ class Disk:
 
 def predict_disk(setup: Setup) -> Disk:
     """Sizes of checkpoints and outputs."""
-    learning, weight = setup.trainable_parameters, setup.element_bytes
+    # What is whole on ranks with parts of the others is saved by each of these.
+    learning, weight = setup.of_rank().trainable_parameters * setup.tensor_parallel_size, setup.element_bytes
     has_copy = setup.zero_stage > 0 or setup.precision != "fp32"
     states = (ADAM_STATES + has_copy) * STATE_BYTES
     checkpoint = Piece(

@@ -62,11 +62,12 @@ class Memory:
 def predict_memory(setup: Setup, kind: str) -> Memory:
     """The fullest moment of one rank; pieces of nothing are left out."""
     libraries = Piece("libraries", LIBRARIES_BYTES[kind], "Python, torch, transformers and DeepSpeed as imported (measured)")
+    built, talks, setup = _built(setup, kind), setup.ranks > 1, setup.of_rank()
     weights, states = _weights(setup), _states(setup)
     passing = [
         _gradients(setup),
         _buckets(setup),
-        _exchange(setup),
+        _exchange(setup, talks=talks),
         predict_activations(setup, kind),
         predict_logits(setup, kind == "pretrain"),
     ]
@@ -80,7 +81,7 @@ def predict_memory(setup: Setup, kind: str) -> Memory:
     away = {"none": (), "optimizer": (states,), "parameters": (weights, states)}[setup.offload]
     here = [piece for piece in (weights, states) if piece not in away]
     moments = [Moment("learning", (*here, *passing)), Moment("answering", (*here, *answering))]
-    on_host = [Moment("learning", (libraries, *away, copy)), Moment("starting", (libraries, _built(setup, kind))), merging]
+    on_host = [Moment("learning", (libraries, *away, copy)), Moment("starting", (libraries, built)), merging]
     return Memory(find_fullest(moments), find_fullest(on_host))
 
 
@@ -136,10 +137,12 @@ def _buckets(setup: Setup) -> Piece:
     return Piece("gradient buckets", count * per + own, said)
 
 
-def _exchange(setup: Setup) -> Piece:
+def _exchange(setup: Setup, *, talks: bool) -> Piece:
     """What ranks on CPUs copy to talk to each other; GPUs read each other's memory."""
-    if setup.ranks == 1 or setup.accelerator == "gpu":
+    if not talks or setup.accelerator == "gpu":
         return Piece("exchange", 0, "")
+    if setup.ranks == 1:  # all others have other parts of the matrices
+        return Piece("exchange", EXCHANGE_BYTES, f"{EXCHANGE_BYTES // 2**20} MiB of gloo and its threads (measured)")
     copies, sent = EXCHANGED[setup.zero_stage], setup.trainable_parameters * setup.element_bytes
     said = f"{EXCHANGE_BYTES // 2**20} MiB of gloo and its threads, and {copies} copies of the gradients (measured)"
     return Piece("exchange", EXCHANGE_BYTES + round(copies * sent), said)

@@ -1,6 +1,6 @@
 """A training run as numbers: all that its memory, disk, tokens and work follow from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from modelyard.domain.planning.shapes import Shape, count_adapter_parameters, count_parameters
@@ -41,6 +41,8 @@ class Setup:
     ranks_per_host: int = 1
     sequence_parallel_size: int = 1
     """Ranks that share each sequence."""
+    tensor_parallel_size: int = 1
+    """Ranks that have parts of each of the layers' matrices."""
     accelerator: Accelerator = "cpu"
     precision: str = "fp32"
     zero_stage: int = 0
@@ -96,9 +98,23 @@ class Setup:
     @property
     def tokens_per_step(self) -> int:
         """Tokens of one optimizer step of all ranks."""
-        return self.tokens_per_pass * self.accumulation * self.ranks
+        return self.tokens_per_pass * self.accumulation * self.ranks // self.tensor_parallel_size
 
     @property
     def global_batch_size(self) -> int:
         """Sequences, pairs or problems of one optimizer step."""
-        return self.micro_batch_size * self.accumulation * self.ranks // self.sequence_parallel_size
+        readers = self.ranks // (self.sequence_parallel_size * self.tensor_parallel_size)
+        return self.micro_batch_size * self.accumulation * readers
+
+    def of_rank(self) -> "Setup":
+        """What one rank sees of it: its parts of matrices as a smaller model, and only the ranks with the same parts."""
+        parts, shape = self.tensor_parallel_size, self.shape
+        if parts == 1:
+            return self
+        part = replace(
+            shape,
+            heads=max(1, shape.heads // parts),
+            key_value_heads=max(1, shape.key_value_heads // parts),
+            intermediate_size=max(1, shape.intermediate_size // parts),
+        )
+        return replace(self, shape=part, ranks=max(1, self.ranks // parts), tensor_parallel_size=1)

@@ -12,6 +12,7 @@ def count_step_operations(setup: Setup) -> float:
     with the sequence (half of them, for tokens look back only). Recomputing activations is one more forward pass, and so is
     asking the base, and sampling the answers.
     """
+    setup = setup.of_rank()
     shape = setup.shape
     matrices = shape.layers * sum(inputs * outputs for inputs, outputs in list_projections(shape).values())
     forward = 2 * (matrices + shape.vocabulary_size * shape.hidden_size)

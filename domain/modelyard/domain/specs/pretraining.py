@@ -17,6 +17,7 @@ from modelyard.domain.specs.sequence_parallel import (
     check_sharing_device,
     refuse_uneven_shares,
 )
+from modelyard.domain.specs.tensor_parallel import CUT, find_uncuttable, refuse_whole_matrices
 from modelyard.domain.specs.training import MOST_STEPS, MOST_TOKENS, TrainingSpec
 
 DEFAULT_VOCABULARY = 4096
@@ -100,9 +101,23 @@ class PretrainSpec(TrainingSpec):
             raise ValueError("compile `on` does not go with sequence_parallel_size above 1; set compile to `off`")
         return self
 
+    @model_validator(mode="after")
+    def _matrices_can_be_cut(self) -> "PretrainSpec":
+        size = self.deepspeed.tensor_parallel_size
+        if size == 1:
+            return self
+        refuse_whole_matrices(size, self)
+        shape = self.shape()
+        known = self.config or {} if shape is None else {key: getattr(shape, name) for name, key in CUT.items()}
+        if reason := find_uncuttable(size, known):
+            raise ValueError(reason)
+        return self
+
     def zero_stage(self, ranks: int) -> int:
         """The ZeRO stage of a run of so many ranks."""
-        return 0 if self.optimizer.needs_whole_matrices() else self.deepspeed.stage_for(ranks)
+        # Ranks with different parts of the weights have nothing to share out.
+        copies = max(1, ranks // self.deepspeed.tensor_parallel_size)
+        return 0 if self.optimizer.needs_whole_matrices() else self.deepspeed.stage_for(copies)
 
     def shape(self) -> ArchitectureSpec | None:
         """The sizes of the Llama a new model is; None for `config` and `model`."""
@@ -118,11 +133,11 @@ class PretrainSpec(TrainingSpec):
 
     def data_parallel_size(self, ranks: int) -> int:
         """How many of so many ranks have sequences of their own; the others share theirs."""
-        return max(1, ranks // self.deepspeed.sequence_parallel_size)
+        return max(1, ranks // self.deepspeed.ranks_per_group())
 
     def check_ranks(self, ranks: int) -> None:
         """Refuse a number of ranks that cannot share sequences, or the batch, evenly. Raises `InvalidRequest`."""
-        check_groups(self.deepspeed.sequence_parallel_size, ranks)
+        check_groups(self.deepspeed, ranks)
         super().check_ranks(ranks)
 
     def check_accelerator(self, accelerator: str) -> None:

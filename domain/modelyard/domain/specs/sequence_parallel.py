@@ -1,4 +1,4 @@
-"""Several ranks that share each sequence: the field, and what cannot be shared out."""
+"""Several ranks that work on the same sequences: the fields, and which sequences cannot be shared out."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,22 +16,31 @@ SHORTEST_PART = 16
 
 
 class SharingDeepSpeedSpec(DeepSpeedSpec):
-    """The choices of a training whose ranks may share sequences."""
+    """The choices of a training whose ranks may share sequences, or matrices."""
 
     sequence_parallel_size: int = Field(default=1, ge=1)
     """Ranks that work on the same sequences, an even part each, by Ulysses (Jacobs et al. 2023, arXiv:2309.14509): activations of
     long sequences take so many times less memory. It must divide the ranks, the heads and the sequence length."""
 
+    tensor_parallel_size: int = Field(default=1, ge=1)
+    """Ranks that compute each matrix product of the layers together, an even part each, by DeepSpeed's AutoTP: the layers take so
+    many times less memory, at the price of two exchanges per layer. It must divide the ranks, the heads and the MLP's width."""
+
     @model_validator(mode="after")
     def _is_not_told_twice(self) -> "SharingDeepSpeedSpec":
-        if "sequence_parallel_size" in self.override:
-            raise ValueError(f"override.sequence_parallel_size: its groups are made here; set {FIELD} instead")
-        if "tensor_parallel" in self.override:
+        for key, field in (("sequence_parallel_size", FIELD), ("tensor_parallel", "deepspeed.tensor_parallel_size")):
+            if key in self.override:
+                raise ValueError(f"override.{key}: its groups are made here; set {field} instead")
+        if self.sequence_parallel_size > 1 and self.tensor_parallel_size > 1:
             raise ValueError(
-                "override.tensor_parallel: tensor parallelism is not offered, checkpoints would hold only a part of the weights; "
-                f"share weights by zero_stage 3, and activations by {FIELD}"
+                f"tensor_parallel_size {self.tensor_parallel_size} does not go with sequence_parallel_size "
+                f"{self.sequence_parallel_size}; set one of them to 1"
             )
         return self
+
+    def ranks_per_group(self) -> int:
+        """How many neighbouring ranks work on the same sequences."""
+        return self.sequence_parallel_size * self.tensor_parallel_size
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,7 @@ def refuse_uneven_shares(size: int, sequence_length: int, heads: Heads, config: 
         )
     for name, count in (("heads", heads.queries), ("key_value_heads", heads.keys)):
         if count is not None and count % size:
-            raise ValueError(f"{name} {count} cannot be shared out evenly over {FIELD} {size}; {_list_sizes(count)}")
+            raise ValueError(f"{name} {count} cannot be shared out evenly over {FIELD} {size}; {list_sizes(count)}")
     if sequence_length % size or sequence_length // size < SHORTEST_PART:
         raise ValueError(
             f"sequence_length {sequence_length} cannot be shared out evenly over {FIELD} {size}, at least {SHORTEST_PART} tokens "
@@ -66,13 +75,15 @@ def refuse_uneven_shares(size: int, sequence_length: int, heads: Heads, config: 
         )
 
 
-def check_groups(size: int, ranks: int) -> None:
+def check_groups(deepspeed: SharingDeepSpeedSpec, ranks: int) -> None:
     """Refuse a number of ranks that does not make whole groups. Raises `InvalidRequest`."""
+    size = deepspeed.ranks_per_group()
     if ranks % size:
+        field = FIELD if deepspeed.sequence_parallel_size > 1 else "deepspeed.tensor_parallel_size"
         raise InvalidRequest(
-            f"spec.{FIELD}: {ranks} ranks are not a multiple of {size}; {_list_sizes(ranks)}, or ask for "
+            f"spec.{field}: {ranks} ranks are not a multiple of {size}; {list_sizes(ranks)}, or ask for "
             f"{-(-ranks // size) * size} slots",
-            field=f"spec.{FIELD}",
+            field=f"spec.{field}",
             value=size,
         )
 
@@ -88,6 +99,7 @@ def check_sharing_device(size: int, accelerator: str, precision: str) -> None:
         )
 
 
-def _list_sizes(count: int) -> str:
+def list_sizes(count: int) -> str:
+    """Say what divides a number of ranks, heads, …; see `FIELD`."""
     sizes = [str(size) for size in range(1, count + 1) if count % size == 0]
     return f"it may be {' or '.join([', '.join(sizes[:-1]), sizes[-1]] if len(sizes) > 1 else sizes)}"

@@ -6,6 +6,7 @@ from typing import Any
 
 from modelyard.domain.specs.pretraining import PretrainSpec
 from modelyard.workers.recipe import BadData
+from modelyard.workers.training.tensor_parallel import gather_weights, ranks_per_matrix
 
 LEGACY_SETTINGS = frozenset({"rope_theta", "rope_scaling", "partial_rotary_factor", "torch_dtype", "dtype"})
 """What older files say, and transformers still reads."""
@@ -110,10 +111,13 @@ def save_model(engine: Any, model: Any, tokenizer: Any, folder: Path, rank: int,
     import torch
 
     dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-    is_partitioned = engine.zero_optimization_stage() == 3
+    is_partitioned, is_cut = engine.zero_optimization_stage() == 3, ranks_per_matrix(engine) > 1
     with deepspeed.zero.GatheredParameters(list(model.parameters()), enabled=is_partitioned):
+        if precision and (rank == 0 or is_cut):
+            model = model.to(dtypes[precision])
+        whole = gather_weights(model) if is_cut else None
         if rank == 0:
             # Training needs no cache of keys and values; whoever generates with the model does.
             model.config.use_cache = True
-            (model.to(dtypes[precision]) if precision else model).save_pretrained(folder)
+            model.save_pretrained(folder, state_dict=whole)
             tokenizer.save_pretrained(folder)

@@ -8,6 +8,7 @@ from typing import Any
 from modelyard.kit.storage import verify_manifest
 from modelyard.workers.recipe import BadData, Run
 from modelyard.workers.training.skipping import data_step_of
+from modelyard.workers.training.tensor_parallel import ranks_per_matrix
 
 PROGRESS_FILE = "progress.json"
 ENGINE_STATE = "state"
@@ -28,6 +29,7 @@ class Progress:
     world_size: int = 1
     zero_stage: int | None = None
     """None in checkpoints of versions that did not note it: then it is the run's own."""
+    tensor_parallel_size: int = 1
     sequences_per_step: int | None = None
     """Over all ranks; kept when a run continues on another number of them."""
     skipped: list[list[int]] = field(default_factory=list)
@@ -83,12 +85,12 @@ def load_state(run: Run[Any], engine: Any, progress: Progress, *, is_strict: boo
             engine.load_checkpoint(str(run.resume_from), tag=ENGINE_STATE, load_module_strict=is_strict)
         else:
             _reshard(run.resume_from / ENGINE_STATE, engine, progress)
-    progress.world_size, progress.zero_stage = run.world_size, stage
+    progress.world_size, progress.zero_stage, progress.tensor_parallel_size = run.world_size, stage, ranks_per_matrix(engine)
 
 
 def _is_readable_as_it_is(progress: Progress, ranks: int, engine: Any) -> bool:
     stage = engine.zero_optimization_stage()
-    is_same_stage = progress.zero_stage in {None, stage}
+    is_same_stage = progress.zero_stage in {None, stage} and progress.tensor_parallel_size == ranks_per_matrix(engine)
     return is_same_stage and (progress.world_size == ranks or not is_divided(engine))
 
 
@@ -100,10 +102,17 @@ def is_divided(engine: Any) -> bool:
 def _reshard(folder: Path, engine: Any, progress: Progress) -> None:
     from modelyard.workers.training.resharding import load_whole_state, read_whole_state
 
+    parts = ranks_per_matrix(engine)
     if engine.fp16_enabled() and 0 in {engine.zero_optimization_stage(), progress.zero_stage}:
         raise BadData(
             f"an fp16 checkpoint of {progress.world_size} ranks under zero_stage {progress.zero_stage} cannot be continued by "
             f"other ranks or under zero_stage {engine.zero_optimization_stage()}: without ZeRO its scale is kept in another way; "
             f"take {progress.world_size} slots and zero_stage {progress.zero_stage}"
+        )
+    if max(parts, progress.tensor_parallel_size) > 1:
+        raise BadData(
+            f"a checkpoint of {progress.world_size} ranks with tensor_parallel_size {progress.tensor_parallel_size} under "
+            f"zero_stage {progress.zero_stage} cannot be continued with tensor_parallel_size {parts} by other ranks or under "
+            "another zero_stage; take those"
         )
     load_whole_state(engine, read_whole_state(folder))

@@ -7,6 +7,7 @@ from typing import Any
 from modelyard.domain.specs.finetuning import TuningSpec
 from modelyard.domain.specs.pretraining import PretrainSpec
 from modelyard.workers.recipe import BadData, Run
+from modelyard.workers.training.tensor_parallel import describe_cuts
 
 
 def derive_config(spec: PretrainSpec | TuningSpec, device: str, ranks: int = 1) -> dict[str, Any]:
@@ -41,6 +42,8 @@ def derive_config(spec: PretrainSpec | TuningSpec, device: str, ranks: int = 1) 
         "steps_per_print": 2**31,
         "wall_clock_breakdown": False,
     }
+    if isinstance(spec, PretrainSpec):
+        config |= describe_cuts(spec)
     if "type" in spec.deepspeed.override.get("optimizer", {}):
         # What another optimizer knows of ours is not sure; all know a learning rate.
         config["optimizer"]["params"] = {"lr": chosen.learning_rate}

@@ -13,6 +13,7 @@ from modelyard.workers.training.gradient_norm import keep_gradient_norm
 from modelyard.workers.training.kernels import apply_kernels
 from modelyard.workers.training.light_layers import lighten_layers
 from modelyard.workers.training.optimizers import build_optimizer
+from modelyard.workers.training.tensor_parallel import check_cuts, settle_cuts
 from modelyard.workers.training.trained_model import OWN_LOGITS, TrainedModel
 
 
@@ -28,6 +29,8 @@ def start_engine(run: Run[PretrainSpec], model: Any) -> Any:
         del config["optimizer"]
     with blame_override(spec):
         engine, *_ = deepspeed.initialize(model=module, model_parameters=module.parameters(), optimizer=optimizer, config=config)
+    if spec.deepspeed.tensor_parallel_size > 1:
+        settle_cuts(engine)
     keep_gradient_norm(engine)
     if engine.zero_optimization_stage() == 0:
         _make_lean(engine, run.world_size)
@@ -50,6 +53,7 @@ def _make_lean(engine: Any, ranks: int) -> None:
 
 def _prepare(run: Run[PretrainSpec], model: Any) -> TrainedModel:
     spec = run.spec
+    check_cuts(model, spec.deepspeed.tensor_parallel_size)
     if spec.deepspeed.sequence_parallel_size > 1:
         from modelyard.workers.training.sequence_parallel import share_sequences
 
@@ -72,7 +76,7 @@ def _prepare(run: Run[PretrainSpec], model: Any) -> TrainedModel:
 
 def compiles(run: Run[PretrainSpec]) -> bool:
     """Whether the layers are compiled."""
-    if run.spec.deepspeed.sequence_parallel_size > 1:
+    if run.spec.deepspeed.ranks_per_group() > 1:
         return False
     choice = run.spec.compile
     return choice == "on" or (choice == "auto" and run.device == "cuda" and run.spec.zero_stage(run.world_size) < 3)

@@ -97,5 +97,5 @@ def _cost_of(weight: Any) -> int:
 
 
 def _count(weight: Any) -> int:
-    # Under ZeRO 3 a rank holds a part only, but knows how large the whole is.
-    return int(getattr(weight, "ds_numel", weight.numel()))
+    # A rank may hold a part only, but knows how large the whole is: under ZeRO 3, and of matrices that are cut up.
+    return int(getattr(weight, "ds_numel", None) or getattr(weight, "whole_numel", None) or weight.numel())

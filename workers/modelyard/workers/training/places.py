@@ -8,7 +8,7 @@ from modelyard.workers.recipe import Run
 
 @dataclass(frozen=True)
 class Place:
-    """Where a rank stands: neighbouring ranks that share sequences are one group, which reads them together."""
+    """Where a rank stands: neighbouring ranks that share sequences, or matrices, are one group, which reads them together."""
 
     group: int
     groups: int
@@ -20,7 +20,8 @@ class Place:
 def place_of(run: Run[PretrainSpec]) -> Place:
     """Return the place of this rank."""
     parts = run.spec.deepspeed.sequence_parallel_size
-    group, part = divmod(run.rank, parts)
+    # Ranks that have parts of matrices work on the same tokens.
+    group, part = divmod(run.rank // run.spec.deepspeed.tensor_parallel_size, parts)
     return Place(group, run.spec.data_parallel_size(run.world_size), part, parts)
 
 

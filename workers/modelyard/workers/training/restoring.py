@@ -49,8 +49,9 @@ def restore(run: Run[Any], engine: Any, held: Held, *, is_strict: bool) -> None:
     for path, state in held.parts.items():
         torch.save(state, folder / ENGINE_STATE / os.path.basename(path))
     if ranks_of_machine(run) < run.world_size:
-        # Each rank reads what it wrote, and what rank 0 did for all.
-        for name in share([os.path.basename(path) for path in held.parts if os.path.basename(path).startswith("mp_rank")]):
+        # Each rank reads what it wrote, and what rank 0 did for all: with parts of matrices, its neighbours too.
+        barrier()
+        for name in share(sorted(path.name for path in (folder / ENGINE_STATE).glob("mp_rank*"))):
             _spread(run, folder / ENGINE_STATE / name)
     barrier()  # nobody reads before all is written
     path, _ = engine.load_checkpoint(str(folder), tag=ENGINE_STATE, load_module_strict=is_strict)

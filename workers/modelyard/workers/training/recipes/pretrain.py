@@ -78,7 +78,7 @@ def _train(run: Run[PretrainSpec], engine: Any, corpus: Corpus, progress: Progre
     from modelyard.workers.training.watching import Watch
 
     spec, first, seconds = run.spec, progress.step, 0.0
-    work = _work_of_step(spec, engine, corpus)
+    work = _work_of_step(run, corpus)
     watch = Watch(run, engine.module.model, engine.module)
     if progress.first_validation_loss is None:
         progress.first_validation_loss = validate(run, engine, corpus.heldout, progress)
@@ -100,9 +100,9 @@ def _train(run: Run[PretrainSpec], engine: Any, corpus: Corpus, progress: Progre
     return (progress.step - first) * work.tokens, seconds
 
 
-def _work_of_step(spec: PretrainSpec, engine: Any, corpus: Corpus) -> Work:
-    # To DeepSpeed each rank has sequences of its own, also where they share them.
-    tokens = engine.train_batch_size() // spec.deepspeed.sequence_parallel_size * spec.sequence_length
+def _work_of_step(run: Run[PretrainSpec], corpus: Corpus) -> Work:
+    spec = run.spec
+    tokens = spec.sequences_per_step(run.world_size) * spec.sequence_length
     # A token of a long document has more to look back on, so the mean length counts too little rather than too much.
     mean_length = corpus.train.token_count / max(1, corpus.train.document_count)
     span = spec.sequence_length if spec.documents == "joined" else min(spec.sequence_length, mean_length)
@@ -168,6 +168,7 @@ def _write_card(run: Run[PretrainSpec], folder: Path, facts: dict[str, Any], fig
                 **training, "rounds": spec.rounds(run.world_size), **spec.optimizer.model_dump(),
                 "zero_stage": spec.zero_stage(run.world_size), "ranks": run.world_size,
                 "sequence_parallel_size": spec.deepspeed.sequence_parallel_size,
+                "tensor_parallel_size": spec.deepspeed.tensor_parallel_size,
             },
             "Results": figures,
             **describe_origin(run),
