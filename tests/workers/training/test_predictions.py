@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -152,12 +153,16 @@ def read_sample(spec: dict[str, Any], model: Path, dataset: Path) -> Sample:
 
 class TestTime:
     def test_a_longer_run_of_the_same_shape(self, poems: Path, tmp_path: Path) -> None:
-        """In CPU seconds, which on an idle machine are the seconds of one rank: a busy one makes no difference then."""
+        """In CPU seconds, the least of three: what else the machine does can only add to them."""
         spec = {**PRETRAIN, "micro_batch_size": 2}
-        short, medium, long = (
-            run(tmp_path / f"run-{steps}", {**spec, "steps": steps}, {"dataset": poems})[0]["seconds"] for steps in (4, 10, 30)
-        )
+        took: dict[int, list[float]] = {4: [], 10: [], 30: []}
+        for round_, steps in product(range(3), took):
+            (found,) = run(tmp_path / f"run-{round_}-{steps}", {**spec, "steps": steps}, {"dataset": poems})
+            took[steps].append(found["seconds"])
+        short, medium, long = map(min, took.values())
         work = count_step_operations(setup_of(spec))
         past = PastRun(medium, 10, (medium - short) / 6, work)
         predicted = predict_training([past], "pretrain", 30, work, "cpu", 1)
-        assert predicted.expected_seconds == pytest.approx(long, rel=0.25)
+        if sorted(took[30])[1] > 1.25 * long:
+            pytest.skip(f"this machine is too busy elsewhere to time anything: the same run took {took[30]} CPU seconds")
+        assert predicted.expected_seconds == pytest.approx(long, rel=0.25), took

@@ -22,7 +22,7 @@ LIBRARIES_BYTES = {"pretrain": 440 * 2**20, "finetune": 480 * 2**20, "preference
 """What a process holds once it has imported all it needs and read a small dataset (measured, Linux, CPU)."""
 EXCHANGE_BYTES = 20 * 2**20
 """What gloo and its threads take in each of several ranks on CPUs (measured)."""
-EXCHANGED = {0: 0.0, 1: 0.7, 2: 1.9, 3: 4.3}
+EXCHANGED = {0: 0.0, 1: 0.7, 2: 2.4, 3: 4.3}
 """ZeRO stage -> copies of all gradients that are made on the way between ranks on CPUs and stay with the process (measured, two
 ranks)."""
 BUCKET_ELEMENTS = 500_000_000
@@ -62,12 +62,13 @@ class Memory:
 def predict_memory(setup: Setup, kind: str) -> Memory:
     """The fullest moment of one rank; pieces of nothing are left out."""
     libraries = Piece("libraries", LIBRARIES_BYTES[kind], "Python, torch, transformers and DeepSpeed as imported (measured)")
-    built, talks, setup = _built(setup, kind), setup.ranks > 1, setup.of_rank()
+    built, sums, setup = _built(setup, kind), _sums(setup), setup.of_rank()
     weights, states = _weights(setup), _states(setup)
     passing = [
         _gradients(setup),
         _buckets(setup),
-        _exchange(setup, talks=talks),
+        _exchange(setup),
+        sums,
         predict_activations(setup, kind),
         predict_logits(setup, kind == "pretrain"),
     ]
@@ -137,12 +138,21 @@ def _buckets(setup: Setup) -> Piece:
     return Piece("gradient buckets", count * per + own, said)
 
 
-def _exchange(setup: Setup, *, talks: bool) -> Piece:
+def _sums(setup: Setup) -> Piece:
+    """What ranks on CPUs that share matrices make of the two sums per layer."""
+    if setup.tensor_parallel_size == 1 or setup.accelerator == "gpu":
+        return Piece("sums", 0, "")
+    tokens, layers, size = setup.tokens_per_pass, setup.shape.layers, setup.shape.hidden_size
+    said = (
+        f"{tokens:,} tokens × {layers} layers × 2 × {size:,} × {setup.element_bytes} bytes, and gloo and its threads (measured)"
+    )
+    return Piece("sums", 2 * tokens * layers * size * setup.element_bytes + EXCHANGE_BYTES, said)
+
+
+def _exchange(setup: Setup) -> Piece:
     """What ranks on CPUs copy to talk to each other; GPUs read each other's memory."""
-    if not talks or setup.accelerator == "gpu":
+    if setup.ranks == 1 or setup.accelerator == "gpu":
         return Piece("exchange", 0, "")
-    if setup.ranks == 1:  # all others have other parts of the matrices
-        return Piece("exchange", EXCHANGE_BYTES, f"{EXCHANGE_BYTES // 2**20} MiB of gloo and its threads (measured)")
     copies, sent = EXCHANGED[setup.zero_stage], setup.trainable_parameters * setup.element_bytes
     said = f"{EXCHANGE_BYTES // 2**20} MiB of gloo and its threads, and {copies} copies of the gradients (measured)"
     return Piece("exchange", EXCHANGE_BYTES + round(copies * sent), said)
