@@ -71,9 +71,12 @@ imports: $(INSTALLED) ## Check that the rooms import only what they may
 test: $(INSTALLED) ## Run the tests
 	$(TEST) -m 'not slow' $(ARGS)
 
-.PHONY: test-all
-test-all: test ## Run the tests, then the longer proofs
+.PHONY: proofs
+proofs: $(INSTALLED) ## Run the longer proofs: kills, freezes, twenty resumes, the quickstart
 	$(TEST) -m slow $(ARGS)
+
+.PHONY: test-all
+test-all: test proofs ## Run the tests, then the longer proofs
 
 .PHONY: chaos
 chaos: $(INSTALLED) ## Kill, freeze and drain a platform at work, then count: ARGS="--seconds 1800 --seed 7 --database postgresql"
