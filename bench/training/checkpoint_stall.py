@@ -1,22 +1,22 @@
 """How long training stands still for a checkpoint: saved in the background, and by DeepSpeed's `save_checkpoint` in line.
 
-python -m bench.training.checkpoint_stall --preset 135M --rounds 5
+    python -m bench.training.checkpoint_stall GIVEN.json
 
-One process, one rank, the machine's CPU. Both save the same engine in turn; in line is `save_checkpoint`, then the manifest
-(digests, fsync), as it has to be before a checkpoint counts as whole.
+Given: `preset`, `rounds`. One process, one rank, one engine, saved both ways in turn; in line is `save_checkpoint`, then the
+manifest (digests, fsync), as it has to be before a checkpoint counts as whole.
 """
 
-import argparse
+import json
 import os
 import shutil
-import tempfile
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from bench.measurement import Figures, compare, print_table, write_results
+from bench.training.stopwatch import Stopwatch
 from modelyard.domain.specs import parse_spec
 from modelyard.kit.storage import build_manifest
 from modelyard.workers.recipe import Run
@@ -28,35 +28,24 @@ STEPS_BETWEEN = 4
 
 
 def main() -> None:
-    """Measure and write `bench/results/checkpoint_stall.json`."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--preset", default="135M")
-    parser.add_argument("--rounds", type=int, default=5)
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="modelyard-bench-") as folder:
-        figures, parameters = measure(arguments.preset, arguments.rounds, Path(folder))
-    row = compare(
-        "stall of training per checkpoint", "stall_seconds", "s", figures, "background", "in line", "≥ 10×", more_is_better=False
-    )
-    quiet = compare(
-        "a step while a checkpoint is written", "step_seconds", "s", figures, "background", "in line", more_is_better=False
-    )
-    notes = [f"{parameters / 1e6:.0f} M parameters, fp32, AdamW, stage 0, one rank; `in line`: save_checkpoint and manifest"]
-    print_table([row, quiet])
-    write_results("checkpoint_stall", [row, quiet], notes)
+    """Measure, then say what was seen: of each round a stall and the mean of the steps after it, in seconds."""
+    given = json.loads(Path(sys.argv[1]).read_text())
+    stopwatch = Stopwatch(Path(given["stopwatch"]))
+    background, in_line = measure(given["preset"], given["rounds"], Path(given["scratch"]))
+    stopwatch.write(background=background, in_line=in_line)
 
 
-def measure(preset: str, rounds: int, folder: Path) -> tuple[dict[str, Figures], int]:
-    """Save by both ways in turn; return what each round took, and the size of the model."""
+def measure(preset: str, rounds: int, folder: Path) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
+    """Save by both ways in turn; return what each round took in the background and in line."""
     from modelyard.workers.training.saving import Saver
 
     spec = parse_spec({"kind": "pretrain", "name": "stall", "dataset": "none", "preset": preset, "sequence_length": SEQUENCE})
     run = Run(spec=spec, folder=folder, inputs={})
     join_ranks(run)
     engine = _start(run)
-    plain, figures = engine.checkpoint_engine, {"background": Figures(), "in line": Figures()}
+    plain, background, in_line = engine.checkpoint_engine, list[dict[str, float]](), list[dict[str, float]]()
     with Saver(run, engine) as saver:
-        background = engine.checkpoint_engine
+        copying = engine.checkpoint_engine
         _step(engine)
         saver.save(Progress(step=0), loss=0.0)  # makes the buffers, once
         for number in range(1, rounds + 1):
@@ -64,15 +53,14 @@ def measure(preset: str, rounds: int, folder: Path) -> tuple[dict[str, Figures],
             began = time.monotonic()
             saver.save(Progress(step=number), loss=0.0)
             stall = time.monotonic() - began
-            figures["background"].add({"stall_seconds": stall, "step_seconds": _mean_step(engine)})
+            background.append({"stall": stall, "step": _mean_step(engine)})
             saver.wait()
             engine.checkpoint_engine = plain
             stall = _save_in_line(engine, folder / "in-line")
-            engine.checkpoint_engine = background
-            figures["in line"].add({"stall_seconds": stall, "step_seconds": _mean_step(engine)})
-            print(f"round {number}: {figures['background'].values['stall_seconds'][-1]:.3f} s, in line {stall:.3f} s")
+            engine.checkpoint_engine = copying
+            in_line.append({"stall": stall, "step": _mean_step(engine)})
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    return figures, sum(parameter.numel() for parameter in engine.module.parameters())
+    return background, in_line
 
 
 def _start(run: Run[Any]) -> Any:

@@ -1,63 +1,50 @@
 """How long a checkpoint holds training up, beside `save_checkpoint` in line; whether a resumed run repeats the unbroken one."""
 
-import statistics
 import tempfile
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.measurement import Row, compare, interleave
+from bench.measurement import Figures, Row, compare
 from bench.training.material import new_model, texts
 from bench.training.subjects import Watched, run_program
 
-SHAPE = {"sequence_length": 128, "batch": 4}
-STEPS, SAVE_EVERY = 41, 10
+TARGETS = {"5M": "", "135M": "≥ 10"}
+QUICK = ("5M",)
+SAVES = 2
+"""Checkpoints per round and way."""
 RESTORED_STEPS = 12
-INLINE = "save_checkpoint in line"
+OWN, INLINE = "Modelyard", "save_checkpoint in line"
 
 
 def measure(rounds: int, is_quick: bool, peers: bool = True) -> list[Row]:
-    """The median stall in seconds and in steps, and how many losses of a resumed run differ from the unbroken run's."""
-    steps, every = (13, 6) if is_quick else (STEPS, SAVE_EVERY)
-    subjects = {"Modelyard": lambda: _stall(_train(steps, every), every)}
-    if peers:
-        subjects[INLINE] = lambda: _stall(_train_inline(steps, every), every)
-    figures = interleave(subjects, rounds)
-    other = INLINE if peers else None
+    """The stall in seconds and in steps, at two sizes, and how many losses of a resumed run differ from the unbroken run's."""
+    rows = []
+    for preset in QUICK if is_quick else TARGETS:
+        rows += rows_of(preset, run_program("checkpoint_stall", {"preset": preset, "rounds": SAVES * rounds}).more)
+    return [*rows, Row("losses that differ after a resume at half, of 6", "losses", _losses_that_differ(), target="0")]
+
+
+def rows_of(preset: str, found: Mapping[str, Sequence[Mapping[str, float]]]) -> list[Row]:
+    """The rows of one size, from what `checkpoint_stall` saw."""
+    figures, label = {OWN: Figures(), INLINE: Figures()}, f"checkpoint stall, {preset}"
+    for name, rounds in ((OWN, found["background"]), (INLINE, found["in_line"])):
+        for each, plain in zip(rounds, found["in_line"], strict=True):  # nothing is written beside the steps after a save in line
+            figures[name].add({**each, "steps": each["stall"] / plain["step"]})
     return [
-        compare("checkpoint stall, 5M", "seconds", "s", figures, "Modelyard", other, "≥ 10", more_is_better=False),
-        compare("checkpoint stall, 5M, in steps", "steps", "steps", figures, "Modelyard", other, "≤ 1", more_is_better=False),
-        Row("losses that differ after a resume at half, of 6", "losses", _losses_that_differ(), target="0"),
+        compare(label, "stall", "s", figures, OWN, INLINE, TARGETS[preset], more_is_better=False),
+        compare(f"{label}, in steps", "steps", "steps", figures, OWN, INLINE, "≤ 1", more_is_better=False),
+        compare(f"a step while one is written, {preset}", "step", "s", figures, OWN, INLINE, more_is_better=False),
     ]
-
-
-def _stall(watched: Watched, every: int) -> dict[str, float]:
-    """How much longer than others the steps after which a checkpoint is made hold up the next one."""
-    walls = [wall for wall, _ in watched.stamps]
-    intervals = [later - earlier for earlier, later in pairwise(walls)]
-    ordinary = statistics.median(each for number, each in enumerate(intervals) if number % every and number > 1)
-    # The interval of number n begins with the end of step n.
-    stalled = [each - ordinary for number, each in enumerate(intervals) if number and number % every == 0]
-    seconds = max(statistics.median(stalled), 0.0)
-    return {"seconds": seconds, "steps": seconds / ordinary}
-
-
-def _train(steps: int, every: int) -> Watched:
-    return run_program("recipe_run", _given(steps, every))
 
 
 def _given(steps: int, every: int) -> dict[str, Any]:
     spec = {
         "kind": "pretrain", "name": "bench", "dataset": "plays", "model": "new", "steps": steps, "save_every": every,
-        "evaluate_every": steps, "sequence_length": SHAPE["sequence_length"], "micro_batch_size": SHAPE["batch"],
+        "evaluate_every": steps, "sequence_length": 128, "micro_batch_size": 4,
     }  # fmt: skip
     inputs = {"model": {"path": str(new_model("5M"))}, "dataset": {"path": str(texts())}}
     return {"recipe": "pretrain", "spec": spec, "inputs": inputs}
-
-
-def _train_inline(steps: int, every: int) -> Watched:
-    given = {"model": str(new_model("5M")), "steps": steps, "save_every": every, **SHAPE}
-    return run_program("peers.inline_saving", given)
 
 
 def _losses_that_differ() -> int:

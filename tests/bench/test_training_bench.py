@@ -12,7 +12,7 @@ import pytest
 
 from bench.training.__main__ import PARTS as BENCH_PARTS
 from bench.training.__main__ import find_parts, list_missing
-from bench.training.checkpointing import _stall
+from bench.training.checkpointing import rows_of
 from bench.training.subjects import Watched
 
 SCRIPT = Path(__file__).parents[2] / "bench" / "gpu_train.py"
@@ -34,10 +34,12 @@ class TestStopwatchFigures:
     def test_first_step_counts_from_the_start_of_the_process(self) -> None:
         assert watched([10, 13, 15]).first_step() == (13, 6.5)
 
-    def test_a_stall_is_what_the_step_after_a_checkpoint_takes_longer(self) -> None:
-        steps = [1.0, 1, 1, 1, 3, 1, 1, 1, 3, 1]  # checkpoints after the 4th and 8th
-        walls = [sum(steps[:number]) for number in range(len(steps) + 1)]
-        assert _stall(watched(walls), every=4) == {"seconds": 2.0, "steps": 2.0}
+    def test_a_stall_is_held_against_steps_beside_which_nothing_is_written(self) -> None:
+        found = {"background": [{"stall": 0.5, "step": 3.0}], "in_line": [{"stall": 6.0, "step": 2.0}]}
+        stall, steps, beside = rows_of("135M", found)
+        assert (stall.ours, stall.peer, stall.ratio, stall.target) == (0.5, 6.0, 12.0, "≥ 10")
+        assert (steps.ours, steps.peer) == (0.25, 3.0)
+        assert (beside.ours, beside.peer) == (3.0, 2.0)
 
 
 class TestFindParts:
