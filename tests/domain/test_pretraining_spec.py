@@ -165,8 +165,12 @@ class TestSharedSequences:
         assert (asked.rounds(ranks), asked.sequences_per_step(ranks)) == (rounds, whole)
 
     def test_optimizers_are_shared_out_over_ranks_with_the_same_weights(self) -> None:
-        asked = spec(**cut(2, zero_stage="auto"))
+        asked = spec(**cut(2))
         assert [asked.zero_stage(ranks) for ranks in (2, 4)] == [0, 1]
+
+    def test_the_zero_stage_follows_from_the_ranks_whatever_else_is_chosen(self) -> None:
+        for chosen in ({}, {"deepspeed": {"override": {"prescale_gradients": True}}}):
+            assert [spec(**chosen).zero_stage(ranks) for ranks in (1, 2)] == [0, 1]
 
     def test_a_batch_that_groups_cannot_share(self) -> None:
         with pytest.raises(InvalidRequest) as caught:

@@ -32,10 +32,13 @@ OWN_FIELDS = {
 """Keys that a field of the spec sets: what fits, and what is planned, is judged by that field."""
 
 
+ZeroStage = Literal[0, 1, 2, 3, "auto"]
+
+
 class DeepSpeedSpec(SpecModel):
     """The few DeepSpeed choices most runs need; `override` is merged over the configuration derived from them."""
 
-    zero_stage: Literal[0, 1, 2, 3, "auto"] = 0
+    zero_stage: ZeroStage = 0
     """What is shared out over the ranks: nothing, the optimizer's state, gradients too, parameters too. `auto`: 0 for one rank,
     which shares with nobody and steps fastest, and 1 for several."""
     offload: Literal["none", "optimizer", "parameters"] = "none"

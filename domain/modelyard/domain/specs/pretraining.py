@@ -54,7 +54,7 @@ class PretrainSpec(TrainingSpec):
     save_every: int = Field(default=50, ge=1)
     checkpoints: CheckpointsSpec = CheckpointsSpec()
     optimizer: ChosenOptimizerSpec = ChosenOptimizerSpec()
-    deepspeed: SharingDeepSpeedSpec = SharingDeepSpeedSpec(zero_stage="auto")
+    deepspeed: SharingDeepSpeedSpec = SharingDeepSpeedSpec()
     deterministic: bool = False
     """Only kernels that give the same bits every time; slower on GPUs, and nothing new on CPUs."""
     seed: Seed = 17

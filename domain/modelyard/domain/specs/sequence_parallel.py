@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from modelyard.domain.errors import InvalidRequest
 from modelyard.domain.specs.architectures import PLAIN_MODEL_TYPES
-from modelyard.domain.specs.optimization import DeepSpeedSpec
+from modelyard.domain.specs.optimization import DeepSpeedSpec, ZeroStage
 
 FIELD = "deepspeed.sequence_parallel_size"
 SHORTEST_PART = 16
@@ -18,6 +18,9 @@ SHORTEST_PART = 16
 class SharingDeepSpeedSpec(DeepSpeedSpec):
     """The choices of a training whose ranks may share sequences, or matrices."""
 
+    zero_stage: ZeroStage = "auto"
+    """What is shared out over the ranks: nothing, the optimizer's state, gradients too, parameters too. `auto`: 0 for one rank,
+    which shares with nobody and steps fastest, and 1 for several."""
     sequence_parallel_size: int = Field(default=1, ge=1)
     """Ranks that work on the same sequences, an even part each, by Ulysses (Jacobs et al. 2023, arXiv:2309.14509): activations of
     long sequences take so many times less memory. It must divide the ranks, the heads and the sequence length."""
