@@ -80,7 +80,7 @@ def list_missing(packages: Sequence[str]) -> list[str]:
 def _notes() -> list[str]:
     notes = [
         "CPU figures, one thread; `time` figures of a machine at work elsewhere mean little, CPU-second figures more",
-        "Modelyard measures 128 held-out sequences before its first step, which the others do not: at 135M most of its start",
+        "Modelyard measures held-out sequences before its first step, which the others do not",
     ]
     if not shutil.which("nvidia-smi") or subprocess.run(["nvidia-smi", "-L"], capture_output=True, check=False).returncode:
         notes.append("no GPU was available: bench/gpu_train.py was not run")

@@ -35,6 +35,11 @@ def texts() -> Path:
     return _made("plays", lambda folder: _run_example("data.recipes.prepare", "prepare_text", folder, "dataset"))
 
 
+def texts_with_few_heldout(rows: int) -> Path:
+    """The same, with so few held-out passages that to validate a large model on a CPU takes seconds."""
+    return _made(f"plays-{rows}", lambda folder: _copy_texts(folder, rows))
+
+
 def smollm2() -> Path:
     """SmolLM2-135M-Instruct, converted."""
     return _made("smollm2", lambda folder: _run_example("data.recipes.import_model", "import", folder, "model"))
@@ -78,6 +83,12 @@ def _run_example(module: str, example: str, folder: Path, output: str) -> None:
     folder.rmdir()
     (run / "outputs" / output).rename(folder)
     shutil.rmtree(run)
+
+
+def _copy_texts(folder: Path, heldout: int) -> None:
+    shutil.copytree(texts(), folder, dirs_exist_ok=True)
+    rows = list(_rows(folder, "heldout"))[:heldout]
+    (folder / "heldout.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def _write_new_model(size: Preset, folder: Path) -> None:
