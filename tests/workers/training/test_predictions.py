@@ -94,8 +94,10 @@ class TestMemory:
         changes = {"architecture": size, "micro_batch_size": 16 // ranks, "steps": 3, "deepspeed": deepspeed}
         spec = {**PRETRAIN, **changes}
         predicted = predict_memory(setup_of(spec, ranks), "pretrain").bytes
-        for took in run(tmp_path / "run", spec, {"dataset": poems}, ranks):
-            assert abs(difference(took, predicted)) < 0.10, (took, predicted)
+        # What gloo holds at a time depends on how far ranks are apart: the most of several is what a job may take.
+        took = [each for number in range(ranks) for each in run(tmp_path / f"run-{number}", spec, {"dataset": poems}, ranks)]
+        most = max(took, key=lambda each: each["peak"] - each["imported"])
+        assert abs(difference(most, predicted)) < 0.10, (took, predicted)
 
     def test_an_adapter_for_smollm2(self, tiny_model: Path, chat_dataset: Path, tmp_path: Path) -> None:
         from transformers import LlamaConfig, LlamaForCausalLM
@@ -155,14 +157,14 @@ class TestTime:
     def test_a_longer_run_of_the_same_shape(self, poems: Path, tmp_path: Path) -> None:
         """In CPU seconds, the least of three: what else the machine does can only add to them."""
         spec = {**PRETRAIN, "micro_batch_size": 2}
-        took: dict[int, list[float]] = {4: [], 10: [], 30: []}
+        took: dict[int, list[float]] = {6: [], 26: [], 66: []}
         for round_, steps in product(range(3), took):
             (found,) = run(tmp_path / f"run-{round_}-{steps}", {**spec, "steps": steps}, {"dataset": poems})
             took[steps].append(found["seconds"])
         short, medium, long = map(min, took.values())
         work = count_step_operations(setup_of(spec))
-        past = PastRun(medium, 10, (medium - short) / 6, work)
-        predicted = predict_training([past], "pretrain", 30, work, "cpu", 1)
-        if sorted(took[30])[1] > 1.25 * long:
-            pytest.skip(f"this machine is too busy elsewhere to time anything: the same run took {took[30]} CPU seconds")
+        past = PastRun(medium, 26, (medium - short) / 20, work)
+        predicted = predict_training([past], "pretrain", 66, work, "cpu", 1)
+        if any(sorted(same)[1] > 1.25 * min(same) for same in took.values()):
+            pytest.skip(f"this machine is too busy elsewhere to time anything: CPU seconds of the same runs, by steps: {took}")
         assert predicted.expected_seconds == pytest.approx(long, rel=0.25), took
