@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from modelyard.domain.specs.tensor_parallel import CUT_MODEL_TYPES
 from modelyard.workers.recipe import EXIT_BAD_DATA, EXIT_SAVED, BadData
 from modelyard.workers.training.tensor_parallel import check_cuts
 from tests.workers.training.test_packed_documents import build
@@ -80,6 +81,14 @@ class TestTrain:
     def test_in_several_groups_under_zero_too(self, train: Train, spec: dict[str, Any]) -> None:
         alone = {**spec, "deepspeed": {"zero_stage": 0}}
         expect_equal(train("shared", 4, 2, **spec), train("alone", 1, 1, **alone))
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("model_type", sorted(CUT_MODEL_TYPES - {"llama"}))
+    def test_other_model_types(self, train: Train, model_type: str) -> None:
+        sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "max_position_embeddings": 64}
+        heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+        spec = {"architecture": None, "config": {"model_type": model_type, **sizes, **heads}}
+        expect_equal(train("shared", 2, 2, **spec), train("alone", 1, 1, **spec))
 
     @pytest.mark.slow
     @pytest.mark.parametrize("stage", [0, 1])
