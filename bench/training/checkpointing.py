@@ -3,7 +3,6 @@
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from bench.measurement import Figures, Row, compare
 from bench.training.material import new_model, texts
@@ -38,19 +37,15 @@ def rows_of(preset: str, found: Mapping[str, Sequence[Mapping[str, float]]]) -> 
     ]
 
 
-def _given(steps: int, every: int) -> dict[str, Any]:
+def _losses_that_differ() -> int:
+    half = RESTORED_STEPS // 2
     spec = {
-        "kind": "pretrain", "name": "bench", "dataset": "plays", "model": "new", "steps": steps, "save_every": every,
-        "evaluate_every": steps, "sequence_length": 128, "micro_batch_size": 4,
+        "kind": "pretrain", "name": "bench", "dataset": "plays", "model": "new", "steps": RESTORED_STEPS, "save_every": half,
+        "evaluate_every": RESTORED_STEPS, "sequence_length": 128, "micro_batch_size": 4,
     }  # fmt: skip
     inputs = {"model": {"path": str(new_model("5M"))}, "dataset": {"path": str(texts())}}
-    return {"recipe": "pretrain", "spec": spec, "inputs": inputs}
-
-
-def _losses_that_differ() -> int:
+    given = {"recipe": "pretrain", "spec": spec, "inputs": inputs}
     with tempfile.TemporaryDirectory(prefix="modelyard-bench-") as made:
-        half = RESTORED_STEPS // 2
-        given = _given(RESTORED_STEPS, half)
         whole = run_program("recipe_run", {**given, "folder": f"{made}/whole"})
         checkpoint = Path(made, "whole", "checkpoints", f"step-{half:08d}")
         resumed = run_program("recipe_run", {**given, "folder": f"{made}/resumed", "resume_from": str(checkpoint)})

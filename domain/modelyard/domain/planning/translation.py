@@ -12,6 +12,7 @@ from modelyard.domain.specs.finetuning import TuningSpec
 from modelyard.domain.specs.grpo import GrpoSpec
 from modelyard.domain.specs.preference import PreferenceSpec
 from modelyard.domain.specs.pretraining import PretrainSpec
+from modelyard.domain.specs.sequence_parallel import SharingDeepSpeedSpec
 
 TRAINING_KINDS = frozenset({"pretrain", "finetune", "preference", "grpo"})
 """Kinds whose memory, work and tokens follow from a formula."""
@@ -89,6 +90,7 @@ def _training(
     spec: PretrainSpec | TuningSpec, shape: Shape, slots: Slots, accelerator: Accelerator, adapter: Adapter | None = None
 ) -> Setup:
     ranks = slots.slots * slots.nodes
+    sharing = spec.deepspeed if isinstance(spec, PretrainSpec) else SharingDeepSpeedSpec()
     return Setup(
         shape=shape,
         micro_batch_size=spec.micro_batch_size,
@@ -97,8 +99,8 @@ def _training(
         accumulation=spec.rounds(ranks),
         ranks=ranks,
         ranks_per_host=slots.slots,
-        sequence_parallel_size=spec.deepspeed.sequence_parallel_size if isinstance(spec, PretrainSpec) else 1,
-        tensor_parallel_size=spec.deepspeed.tensor_parallel_size if isinstance(spec, PretrainSpec) else 1,
+        sequence_parallel_size=sharing.sequence_parallel_size,
+        tensor_parallel_size=sharing.tensor_parallel_size,
         accelerator=accelerator,
         precision=spec.precision,
         zero_stage=spec.zero_stage(ranks),

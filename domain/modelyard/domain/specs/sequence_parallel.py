@@ -11,6 +11,7 @@ from modelyard.domain.specs.architectures import PLAIN_MODEL_TYPES
 from modelyard.domain.specs.optimization import DeepSpeedSpec, ZeroStage
 
 FIELD = "deepspeed.sequence_parallel_size"
+MATRICES_FIELD = "deepspeed.tensor_parallel_size"
 SHORTEST_PART = 16
 """Tokens: the least a sequence has, too."""
 
@@ -31,7 +32,7 @@ class SharingDeepSpeedSpec(DeepSpeedSpec):
 
     @model_validator(mode="after")
     def _is_not_told_twice(self) -> "SharingDeepSpeedSpec":
-        for key, field in (("sequence_parallel_size", FIELD), ("tensor_parallel", "deepspeed.tensor_parallel_size")):
+        for key, field in (("sequence_parallel_size", FIELD), ("tensor_parallel", MATRICES_FIELD)):
             if key in self.override:
                 raise ValueError(f"override.{key}: its groups are made here; set {field} instead")
         if self.sequence_parallel_size > 1 and self.tensor_parallel_size > 1:
@@ -82,7 +83,7 @@ def check_groups(deepspeed: SharingDeepSpeedSpec, ranks: int) -> None:
     """Refuse a number of ranks that does not make whole groups. Raises `InvalidRequest`."""
     size = deepspeed.ranks_per_group()
     if ranks % size:
-        field = FIELD if deepspeed.sequence_parallel_size > 1 else "deepspeed.tensor_parallel_size"
+        field = FIELD if deepspeed.sequence_parallel_size > 1 else MATRICES_FIELD
         raise InvalidRequest(
             f"spec.{field}: {ranks} ranks are not a multiple of {size}; {list_sizes(ranks)}, or ask for "
             f"{-(-ranks // size) * size} slots",
@@ -103,6 +104,6 @@ def check_sharing_device(size: int, accelerator: str, precision: str) -> None:
 
 
 def list_sizes(count: int) -> str:
-    """Say what divides a number of ranks, heads, …; see `FIELD`."""
+    """Say into how many parts a number of ranks, heads, … can be divided evenly."""
     sizes = [str(size) for size in range(1, count + 1) if count % size == 0]
     return f"it may be {' or '.join([', '.join(sizes[:-1]), sizes[-1]] if len(sizes) > 1 else sizes)}"

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from operator import attrgetter
 from typing import Any
 
+from modelyard.domain.specs.sequence_parallel import MATRICES_FIELD as FIELD
 from modelyard.domain.specs.sequence_parallel import list_sizes
 from modelyard.domain.specs.training import TrainingSpec
 
-FIELD = "deepspeed.tensor_parallel_size"
 CUT_MODEL_TYPES = frozenset({"llama", "mistral", "qwen2", "smollm3"})
 """Model types whose layers are made of Llama's matrices, and of nothing between them that sees the heads of one rank only."""
 CUT = {

@@ -102,13 +102,13 @@ def is_divided(engine: Any) -> bool:
 def _reshard(folder: Path, engine: Any, progress: Progress) -> None:
     from modelyard.workers.training.resharding import load_whole_state, read_whole_state
 
-    parts = ranks_per_matrix(engine)
     if engine.fp16_enabled() and 0 in {engine.zero_optimization_stage(), progress.zero_stage}:
         raise BadData(
             f"an fp16 checkpoint of {progress.world_size} ranks under zero_stage {progress.zero_stage} cannot be continued by "
             f"other ranks or under zero_stage {engine.zero_optimization_stage()}: without ZeRO its scale is kept in another way; "
             f"take {progress.world_size} slots and zero_stage {progress.zero_stage}"
         )
+    parts = ranks_per_matrix(engine)
     if max(parts, progress.tensor_parallel_size) > 1:
         raise BadData(
             f"a checkpoint of {progress.world_size} ranks with tensor_parallel_size {progress.tensor_parallel_size} under "

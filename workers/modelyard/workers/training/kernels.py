@@ -36,7 +36,7 @@ def choose_kernels(run: Run[Any], model_type: str, *, is_installed: bool, knows:
     obstacles = {
         "it needs a GPU, and this job runs on a CPU": run.device != "cuda",
         "the layers are compiled, which fuses them": compiles,
-        "deepspeed.tensor_parallel_size cuts its layers up": _is_cut_up(spec),
+        "deepspeed.tensor_parallel_size cuts its layers up": getattr(spec.deepspeed, "tensor_parallel_size", 1) > 1,
         "its results are not the same bits every time, and the spec is deterministic": getattr(spec, "deterministic", False),
         "liger-kernel is not installed on this worker (pip install liger-kernel)": not is_installed,
         f"liger-kernel does not know the model type {model_type}": not knows,
@@ -45,10 +45,6 @@ def choose_kernels(run: Run[Any], model_type: str, *, is_installed: bool, knows:
     if spec.kernels == "liger" and reason is not None:
         raise BadData(f"kernels liger: {reason}; set kernels to auto")
     return "torch" if spec.kernels == "off" or reason is not None else "liger"
-
-
-def _is_cut_up(spec: Any) -> bool:
-    return getattr(spec.deepspeed, "tensor_parallel_size", 1) > 1
 
 
 def _knows(model: Any) -> bool:
